@@ -1,0 +1,75 @@
+"""What a model file declares, as the compiler takes it: entries over graphs, and stored tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from fluxc.compiler.ir.graph import Graph, Loc
+    from fluxc.compiler.ir.types import TensorType
+
+__all__ = ["Entry", "ModelSpec", "Storage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A tensor that lives in the model between calls.
+
+    name:      `layers.0.weight`; optimiser state is `optimizer.<entry>.<slot>.<parameter>`, a
+               hyper-parameter `optimizer.<entry>.<name>`, the random state `random.seed`, `random.step`.
+    type:      its type; every size is an integer.
+    kind:      parameter, state, optimizer, hyper, seed or step.
+    init:      the number that fills it, or a function of a NumPy generator that makes it.
+    trainable: whether a training step may change it (parameters only).
+    """
+
+    name: str
+    type: TensorType
+    kind: str
+    init: float | Callable[[np.random.Generator], np.ndarray]
+    trainable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One exported function.
+
+    graph:       params are the inputs, then the storages that it reads; results are the output
+                 leaves, then the new values of the storages that it updates.
+    inputs:      names of the inputs, for graph.params[:len(inputs)].
+    storages:    names of the storages read, for the rest of graph.params.
+    outputs:     names of the output leaves, for graph.results[:len(outputs)].
+    updates:     names of the storages written, for the rest of graph.results.
+    output_tree: how the leaves form the returned value: "leaf", or nested
+                 ("tuple" | "list", [trees]) and ("dict", {key: tree}), as JSON has it.
+    training:    whether it was traced in training mode.
+    forward:     the traced program before differentiation, where it differs from `graph`.
+    """
+
+    name: str
+    graph: Graph
+    inputs: tuple[str, ...]
+    storages: tuple[str, ...]
+    outputs: tuple[str, ...]
+    updates: tuple[str, ...] = ()
+    output_tree: Any = "leaf"
+    training: bool = False
+    forward: Graph | None = None
+    loc: Loc | None = None
+
+    @property
+    def output_values(self) -> tuple[Any, ...]:
+        return self.graph.results[: len(self.outputs)]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """All entries of one model file and the storages that they share, by name."""
+
+    entries: tuple[Entry, ...]
+    storages: tuple[Storage, ...]

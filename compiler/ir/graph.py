@@ -1,0 +1,105 @@
+"""The graph IR: pure single-assignment programs over typed tensors.
+
+Nothing here computes.  A `Value` is identified by what it is, not by what it looks like:
+two equal-looking values are two values.  Graphs are equal when they are equal up to the
+names of their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fluxc.compiler.ir.dims import Symbol
+    from fluxc.compiler.ir.types import TensorType
+
+__all__ = ["Graph", "Loc", "Node", "Value", "graph_symbols", "subgraphs"]
+
+NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Loc:
+    """Where the user wrote it: file, line, and the path of the layer that was running."""
+
+    file: str
+    line: int
+    layer: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}"
+        return f"{where} (in {self.layer})" if self.layer else where
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """One tensor of a graph.  `name` is kept for parameters and for reading; it identifies nothing."""
+
+    type: TensorType
+    name: str = ""
+
+    def __repr__(self) -> str:
+        return f"%{self.name or hex(id(self))[-5:]}: {self.type}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation.  Arrays are positional (`inputs`), everything else has a name (`attrs`).
+
+    attrs values: bool, int, Dim, float, str, DType, Graph, and tuples of them.
+    """
+
+    op: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    attrs: Mapping[str, Any] = field(default=NO_ATTRS)
+    loc: Loc | None = None
+
+    @property
+    def output(self) -> Value:
+        """The one output of a node that has one."""
+        (value,) = self.outputs
+        return value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """`params` in, `results` out, `nodes` between, each after what it uses."""
+
+    name: str
+    params: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    results: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        from fluxc.compiler.ir.printer import print_graph
+
+        return print_graph(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Graph) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def subgraphs(node: Node) -> tuple[Graph, ...]:
+    """The graphs that a node carries in its attributes."""
+    return tuple(a for a in node.attrs.values() if isinstance(a, Graph))
+
+
+def _values(graph: Graph) -> Iterator[Value]:
+    yield from graph.params
+    for node in graph.nodes:
+        yield from node.outputs
+
+
+def graph_symbols(graph: Graph) -> tuple[Symbol, ...]:
+    """Every named size of a graph, sorted by name."""
+    found = frozenset().union(*(v.type.symbols for v in _values(graph)))
+    return tuple(sorted(found))

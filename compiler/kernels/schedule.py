@@ -1,0 +1,68 @@
+"""Schedules: how a kernel runs on a target, as data.
+
+A schedule never changes what is computed, apart from the order of a sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from fluxc.compiler.kernels.kernel import Axis
+
+__all__ = ["ContractSchedule", "NestSchedule", "Schedule", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a cost model must know of a machine.
+
+    triple, cpu, features: LLVM's spelling.
+    vector_bytes, vector_registers: of the widest vector unit worth using.
+    l1, l2: bytes of data cache per core.
+    has_fma: whether a*b + c is one instruction.
+    """
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    vector_registers: int
+    l1: int = 32 << 10
+    l2: int = 1 << 20
+    has_fma: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NestSchedule:
+    """vector: the axis whose neighbouring points share a vector register, or None for scalar code.
+    width:  lanes of a vector.
+    unroll: vectors of the vector axis in flight at once.
+    grain:  fewest points of the parallel space (the product of the rows, in units of width * unroll
+            where `vector` is a row) worth handing to another thread; 0: never split.
+    """
+
+    vector: Axis | None
+    width: int
+    unroll: int
+    grain: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContractSchedule:
+    """mr, nv: the register tile, rows x vectors of `width` lanes.
+    kc:    the longest run of k between two visits of the accumulators; the whole of k where it fits.
+    mc:    rows of a task; one task is (mc rows) x (one panel of nv * width columns).
+    grain: fewest tasks worth handing to another thread; 0: never split.
+    """
+
+    mr: int
+    nv: int
+    width: int
+    kc: int
+    mc: int
+    grain: int
+
+
+Schedule: TypeAlias = NestSchedule | ContractSchedule
