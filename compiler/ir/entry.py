@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.graph import Graph, Loc
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["Entry", "ModelSpec", "Storage"]
+__all__ = ["Entry", "Export", "ModelSpec", "Storage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +73,15 @@ class ModelSpec:
 
     entries: tuple[Entry, ...]
     storages: tuple[Storage, ...]
+
+
+@runtime_checkable
+class Export(Protocol):
+    """What the driver looks for in a model file; `fluxc.export` makes them."""
+
+    name: str
+    loc: Loc | None
+
+    def trace_model(self, namespace: dict[str, Any]) -> ModelSpec:
+        """Trace every export of the model file whose module-level names are `namespace`."""
+        ...
