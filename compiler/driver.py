@@ -1,0 +1,244 @@
+"""The way of a model through the compiler: file -> entries -> programs -> native code -> artifact.
+
+Each step is a plain function from one immutable value to the next; this file only puts them in a row.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fluxc.compiler.errors import FluxcError, ModelFileError
+from fluxc.compiler.ir.entry import Entry, Export, ModelSpec
+from fluxc.compiler.ir.graph import Graph, Loc
+from fluxc.compiler.knobs import knob
+from fluxc.compiler.passes.pipeline import optimize
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from fluxc.compiler.kernels.program import Program
+    from fluxc.compiler.kernels.schedule import Target
+
+__all__ = [
+    "STAGES",
+    "Compiled",
+    "compile_file",
+    "compile_spec",
+    "load_model_file",
+    "load_package",
+    "lower",
+    "print_stage",
+]
+
+VERSION = "0.1.0"
+Report: TypeAlias = Callable[[str], None]
+"""Is told the name of each step as it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a compile produced."""
+
+    directory: Path
+    name: str
+    spec: ModelSpec
+    programs: tuple[Program, ...]
+
+
+def load_model_file(path: str | Path) -> ModelSpec:
+    """Import a model file and trace everything that it exports.
+
+    Errors  ModelFileError, with the user's file and line, if it is missing, does not import, or
+            exports nothing; whatever tracing raises.
+    """
+    file = Path(path)
+    namespace = _namespace(file)
+    exports = [value for value in namespace.values() if isinstance(value, Export)]
+    if not exports:
+        raise ModelFileError(
+            f"{file} exports nothing",
+            expected="at least one function under @fx.export",
+            hint="@fx.export\n            def predict(x: fx.f32['batch', 64]): return model(x)",
+        )
+    return exports[0].trace_model(namespace)
+
+
+def _namespace(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ModelFileError(f"{file}: no such model file")
+    spec = importlib.util.spec_from_file_location(f"fluxc_model_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ModelFileError(f"{file} is not a Python file", hint="a model file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(file.resolve().parent)
+    sys.path.insert(0, folder)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except FluxcError:
+        raise
+    except SyntaxError as error:
+        where = Loc(error.filename or str(file), error.lineno or 1)
+        raise ModelFileError(f"cannot read the model file: {error.msg}", loc=where) from error
+    except (Exception, SystemExit) as error:
+        # Whatever the user's own code raises is reported as theirs, with their line.
+        where = _user_line(error, file)
+        what = f"{type(error).__name__}: {error}"
+        raise ModelFileError(f"the model file does not import: {what}", loc=where) from error
+    finally:
+        sys.path.remove(folder)
+        sys.modules.pop(spec.name, None)
+    return vars(module)
+
+
+def _user_line(error: BaseException, file: Path) -> Loc | None:
+    """The last line of the model file itself on the way to the error."""
+    own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == file]
+    return Loc(str(file), own[-1].lineno or 1) if own else None
+
+
+def _dump(name: str, graph: Graph) -> None:
+    if knob("FLUXC_DUMP") in (name, "all"):
+        print(f"; after {name}\n{graph}", file=sys.stderr)  # noqa: T201
+
+
+def lower(spec: ModelSpec, target: Target, report: Report = lambda step: None) -> list[Program]:
+    """Optimise and plan every entry."""
+    from fluxc.compiler.kernels.plan import plan
+
+    programs = []
+    for entry in spec.entries:
+        report(f"optimise {entry.name}")
+        programs.append(plan(_optimized(entry), target))
+    return programs
+
+
+def _optimized(entry: Entry) -> Entry:
+    return replace(entry, graph=optimize(entry.graph, watch=_dump))
+
+
+def _target(target: str, cpu: str | None) -> Target:
+    from fluxc.compiler.backends.llvm.target import native_target, target_for
+
+    if target == "native":
+        return native_target() if cpu is None else target_for(native_target().triple, cpu)
+    return target_for(target, cpu)
+
+
+def _select(spec: ModelSpec, entries: tuple[str, ...]) -> ModelSpec:
+    known = {entry.name: entry for entry in spec.entries}
+    unknown = [name for name in entries if name not in known]
+    if unknown:
+        raise ModelFileError(
+            f"no entry named {unknown[0]!r} in the model file", expected=", ".join(known)
+        )
+    if not entries:
+        return spec
+    kept = tuple(known[name] for name in dict.fromkeys(entries))
+    used = {name for entry in kept for name in (*entry.storages, *entry.updates)}
+    return ModelSpec(kept, tuple(s for s in spec.storages if s.name in used))
+
+
+def compile_spec(
+    spec: ModelSpec,
+    output: str | Path,
+    *,
+    name: str | None = None,
+    target: str = "native",
+    cpu: str | None = None,
+    weights: str | Path | None = None,
+    entries: tuple[str, ...] = (),
+    threads: int = 0,
+    report: Report = lambda step: None,
+) -> Compiled:
+    """Compile traced entries into the artifact folder `output`.
+
+    name     of the Python package and prefix of the C names; the folder's name by default.
+    target   `native` or an LLVM triple; cpu, LLVM's name of a processor.
+    weights  a safetensors file with the parameters to ship instead of the initial ones.
+    entries  names of the entries to compile; all by default.
+    threads  the artifact's default number of threads; 0: the cores of the machine that it runs on.
+    Errors   FluxcError and its kin; nothing is left half-written in `output`.
+    """
+    from fluxc.compiler.artifact import write_package
+    from fluxc.compiler.backends.llvm import compile_programs
+    from fluxc.compiler.backends.llvm.link import start_runtime_build
+
+    directory = Path(output)
+    artifact = directory.name if name is None else name
+    if not artifact.isidentifier():
+        raise ModelFileError(
+            f"{artifact!r} cannot be an artifact's name",
+            expected="a name that Python can import and C can link: letters, digits, _",
+            hint="-o build/model, or --name model",
+        )
+    chosen = _select(spec, entries)
+    machine = _target(target, cpu)
+    runtime = start_runtime_build(machine)
+    programs = lower(chosen, machine, report)
+    report("emit native code")
+    code = compile_programs(artifact, chosen, programs, machine, VERSION)
+    report("link and write")
+    write_package(
+        directory,
+        artifact,
+        chosen,
+        programs,
+        code,
+        machine,
+        weights=weights,
+        version=VERSION,
+        threads=threads,
+        runtime_build=runtime,
+    )
+    return Compiled(directory, artifact, chosen, tuple(programs))
+
+
+def compile_file(path: str | Path, output: str | Path, **options: Any) -> Compiled:
+    """Compile a model file; options as in `compile_spec`."""
+    return compile_spec(load_model_file(path), output, **options)
+
+
+def load_package(directory: str | Path) -> ModuleType:
+    """Import a compiled artifact from its folder, whatever `sys.path` says."""
+    folder = Path(directory).resolve()
+    name = f"fluxc_artifact_{folder.name}_{abs(hash(folder)):x}"
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None or not (folder / "__init__.py").is_file():
+        raise ModelFileError(f"{directory} is not a compiled artifact")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+STAGES = ("graph", "grad", "opt", "loops", "llvm", "asm")
+"""The forms of a model on its way, in order."""
+
+
+def print_stage(spec: ModelSpec, stage: str, *, entries: tuple[str, ...] = (), target: str = "native", cpu: str | None = None) -> str:  # fmt: skip
+    """The text of the chosen entries at one of `STAGES`."""
+    chosen = _select(spec, entries)
+    if stage in ("graph", "grad"):
+        graphs = [e.forward or e.graph if stage == "graph" else e.graph for e in chosen.entries]
+        return "\n\n".join(map(str, graphs))
+    if stage == "opt":
+        return "\n\n".join(str(_optimized(e).graph) for e in chosen.entries)
+    machine = _target(target, cpu)
+    programs = lower(chosen, machine)
+    if stage == "loops":
+        from fluxc.compiler.kernels.printer import print_program
+
+        return "\n\n".join(map(print_program, programs))
+    from fluxc.compiler.backends.llvm import print_asm, print_llvm
+
+    printer = print_llvm if stage == "llvm" else print_asm
+    return printer("model", chosen, programs, machine, VERSION)

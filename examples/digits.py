@@ -1,0 +1,106 @@
+"""Handwritten digits: declared, compiled, trained and deployed in one file.
+
+`fluxc compile examples/digits.py -o build/digits` takes this file as it is.  Run as a script, it
+compiles itself, trains through the compiled training step, compiles the deployable artifact with
+the trained weights, and checks it in a fresh Python process that has NumPy but not fluxc.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import fluxc as fx
+from fluxc import losses, nn, optim
+
+model = nn.Chain(
+    nn.Dense(64, 64, fx.relu),
+    nn.Dropout(0.1),
+    nn.Dense(64, 10),
+)
+
+
+@fx.export
+def predict(x: fx.f32["batch", 64]):
+    """Class probabilities of images whose pixels are scaled to 0..1."""
+    return fx.softmax(model(x), axis=-1)
+
+
+@fx.export(optimizer=optim.Adam(2e-3))
+def train_step(x: fx.f32["batch", 64], y: fx.i32["batch"]):
+    """One step of Adam on a batch of images and their labels; returns the loss."""
+    return losses.logitcrossentropy(model(x), y)
+
+
+def load_digits(rng):
+    """The images scaled to 0..1 and their labels, shuffled and split: train, held-out fifth."""
+    with np.load(Path(__file__).parent / "data" / "digits.npz") as data:
+        x, y = data["x"].astype(np.float32) / 16, data["y"].astype(np.int32)
+    order = rng.permutation(len(x))
+    held_out, train = np.split(order, [len(x) // 5])
+    return (x[train], y[train]), (x[held_out], y[held_out])
+
+
+def train(compiled, x, y, rng, *, epochs=30, batch=64):
+    """Run the compiled training step over shuffled batches, with a progress bar."""
+    from tqdm import tqdm
+
+    for _ in (bar := tqdm(range(epochs), unit="epoch", disable=None)):
+        total = 0.0
+        for part in np.array_split(rng.permutation(len(x)), len(x) // batch):
+            total += compiled.train_step(x[part], y[part]) * len(part)
+        bar.set_postfix(loss=f"{total / len(x):.4f}")
+
+
+FRESH = """
+import importlib.util, sys
+import numpy as np
+assert importlib.util.find_spec("fluxc") is None, "this process should not see fluxc"
+sys.path.insert(0, sys.argv[1])
+import digits
+np.save(sys.argv[3], digits.predict(np.load(sys.argv[2])))
+"""
+
+
+def predict_without_fluxc(artifact, x):
+    """What the artifact predicts in a Python process that has NumPy and the standard library alone."""
+    x_file, out_file = artifact.parent / "x.npy", artifact.parent / "p.npy"
+    np.save(x_file, x)
+    numpy_folder = artifact.parent / "numpy_only"
+    numpy_folder.mkdir(exist_ok=True)
+    for part in ("numpy", "numpy.libs"):
+        link, source = numpy_folder / part, Path(np.__file__).parent.parent / part
+        if source.exists() and not link.exists():
+            link.symlink_to(source)
+    code = f"import sys; sys.path.insert(0, {str(numpy_folder)!r})\n" + FRESH
+    # -S and -I: no site-packages, no environment; the one folder added holds NumPy.
+    command = [sys.executable, "-I", "-S", "-c", code, artifact.parent, x_file, out_file]
+    subprocess.run(command, check=True)
+    return np.load(out_file)
+
+
+def main():
+    rng = np.random.default_rng(0)
+    (x, y), (x_test, y_test) = load_digits(rng)
+    build = Path("build/digits_example")
+    build.mkdir(parents=True, exist_ok=True)
+
+    compiled = fx.compile(__file__, output=build / "trainer" / "digits").Model(seed=0)
+    train(compiled, x, y, rng)
+    accuracy = np.mean(compiled.predict(x_test).argmax(1) == y_test)
+    print(f"held-out accuracy: {accuracy:.1%}")
+    if accuracy < 0.96:
+        sys.exit("the model did not learn the digits")
+
+    weights = build / "digits.safetensors"
+    compiled.save(weights)
+    fx.compile(__file__, output=build / "digits", weights=weights)
+    deployed = predict_without_fluxc(build / "digits", x_test)
+    if not np.array_equal(deployed, compiled.predict(x_test)):
+        sys.exit("the deployed artifact predicts something else")
+    print(f"deployed artifact: {build / 'digits'} (the same predictions, bit for bit, without fluxc)")
+
+
+if __name__ == "__main__":
+    main()
