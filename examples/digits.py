@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from rich.progress import Progress
 
 import fluxc as fx
 from fluxc import losses, nn, optim
@@ -44,13 +45,13 @@ def load_digits(rng):
 
 def train(compiled, x, y, rng, *, epochs=30, batch=64):
     """Run the compiled training step over shuffled batches, with a progress bar."""
-    from tqdm import tqdm
-
-    for _ in (bar := tqdm(range(epochs), unit="epoch", disable=None)):
-        total = 0.0
-        for part in np.array_split(rng.permutation(len(x)), len(x) // batch):
-            total += compiled.train_step(x[part], y[part]) * len(part)
-        bar.set_postfix(loss=f"{total / len(x):.4f}")
+    with Progress() as progress:
+        task = progress.add_task("training", total=epochs)
+        for _ in range(epochs):
+            total = 0.0
+            for part in np.array_split(rng.permutation(len(x)), len(x) // batch):
+                total += compiled.train_step(x[part], y[part]) * len(part)
+            progress.update(task, advance=1, description=f"training, loss {total / len(x):.4f}")
 
 
 FRESH = """

@@ -1,0 +1,122 @@
+"""Imports point one way: every module imports only from layers at or below its own."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {"fluxc.compiler": "compiler", "fluxc.runtime": "runtime", "fluxc": "dsl"}
+
+# From the top down.  Layers on one line may not see each other.
+LAYERS = (
+    ("fluxc.compiler.cli",),
+    ("fluxc",),
+    ("fluxc.compiler.driver",),
+    ("fluxc.compiler.artifact",),
+    ("fluxc.compiler.backends",),
+    ("fluxc.compiler.kernels",),
+    ("fluxc.compiler.passes", "fluxc.compiler.autodiff"),
+    ("fluxc.compiler.ops",),
+    ("fluxc.compiler.ir",),
+    ("fluxc.compiler.errors", "fluxc.compiler.knobs"),
+)
+# Who may import a third-party package.
+HOMES = {
+    "llvmlite": "fluxc.compiler.backends.llvm",
+    "lark": "fluxc.compiler.ir.parser",
+    "triton": "fluxc.compiler.backends.triton",
+    "typer": "fluxc.compiler.cli",
+    "rich": "fluxc.compiler.cli",
+}
+
+
+def modules():
+    for package, folder in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join((package, *(p for p in parts if p != "__init__")))
+            yield name, path
+
+
+MODULES = dict(modules())
+
+
+def imported(name, path):
+    """Absolute names of the modules that a file imports, whatever the depth in the file."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parent, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in MODULES)
+
+
+def layer_of(name):
+    """Index of the layer, and the member of it, that a module belongs to: the longest prefix wins."""
+    found = [
+        (len(member), index, member)
+        for index, layer in enumerate(LAYERS)
+        for member in layer
+        if name == member or name.startswith(member + ".")
+    ]
+    return max(found)[1:] if found else None
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_one_way(name):
+    for other in imported(name, MODULES[name]):
+        if not other.startswith("fluxc"):
+            continue
+        if name.startswith("fluxc.runtime"):
+            assert other.startswith("fluxc.runtime"), f"{name} imports {other}"
+            continue
+        if name == "fluxc.compiler" or other in ("fluxc.compiler", "fluxc.runtime"):
+            continue
+        assert not other.startswith("fluxc.runtime"), f"{name} imports {other}"
+        (mine, my_layer), (its, its_layer) = layer_of(name), layer_of(other)
+        assert mine < its or my_layer == its_layer, f"{name} imports {other}, a layer above or beside it"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_third_party_packages_stay_at_home(name):
+    for other in imported(name, MODULES[name]):
+        home = HOMES.get(other.split(".")[0])
+        assert home is None or name.startswith(home), f"{name} imports {other}, which belongs to {home}"
+
+
+def loaded_after(code):
+    script = f"import sys; {code}; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_importing_the_dsl_loads_no_back_end():
+    assert not loaded_after("import fluxc, fluxc.nn, fluxc.optim") & {"llvmlite", "lark", "triton", "typer", "rich"}
+
+
+def test_the_runtime_stands_alone():
+    binding = ROOT / "runtime" / "binding.py"
+    third_party = {
+        n.split(".")[0] for n in imported("fluxc.runtime.binding", binding)
+    } - set(sys.stdlib_module_names)
+    assert third_party <= {"numpy"}
+
+
+def test_importing_fluxc_is_quick():
+    """Under 0.2 s of processor time beyond what NumPy itself takes to import is far too much."""
+    script = "import time, numpy; t = time.process_time(); import fluxc; print(time.process_time() - t)"
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    runs = [
+        float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env).stdout)
+        for _ in range(3)
+    ]
+    assert min(runs) < 0.2
