@@ -1,0 +1,60 @@
+"""Graphs compiled into one artifact, and their results beside the interpreter's."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from fluxc.compiler import driver
+from fluxc.compiler.ir.entry import Entry, ModelSpec
+from fluxc.compiler.ir.interp import evaluate, round_to, widen
+from fluxc.compiler.ops import OPS
+
+# Largest error of a result, relative to the largest value that went into it; see docs/numerics.md.
+TOLERANCE = {"f64": 1e-12, "f32": 2e-5, "f16": 4e-3, "bf16": 3e-2}
+
+
+def entry_of(name, graph):
+    """A graph as an entry without storages."""
+    inputs = tuple(f"a{i}" for i in range(len(graph.params)))
+    outputs = tuple(f"r{i}" for i in range(len(graph.results)))
+    tree = ("tuple", ["leaf"] * len(outputs))
+    return Entry(name, graph, inputs, (), outputs, output_tree=tree)
+
+
+@dataclass(frozen=True)
+class CompiledGraphs:
+    """Graphs by name, and the package that computes them."""
+
+    graphs: dict
+    package: object
+
+    def model(self, threads=1):
+        return self.package.Model(threads=threads)
+
+
+def compile_graphs(graphs, folder):
+    """Compile graphs, given by name, into one artifact."""
+    name = "g" + hashlib.sha256(" ".join(graphs).encode()).hexdigest()[:8]
+    spec = ModelSpec(tuple(entry_of(n, g) for n, g in graphs.items()), ())
+    driver.compile_spec(spec, folder / name)
+    return CompiledGraphs(graphs, driver.load_package(folder / name))
+
+
+def expected(graph, arrays):
+    """What the float64 interpreter computes from the same stored inputs."""
+    wide = [widen(a, p.type.dtype) for a, p in zip(arrays, graph.params, strict=True)]
+    return evaluate(graph, *wide, ops=OPS)
+
+
+def assert_agrees(got, want, dtype, *, scale=1.0, context=""):
+    """`got`, stored as `dtype`, is `want` within the dtype's tolerance; exactly, unless it is a float."""
+    assert got.shape == want.shape, f"{context}: shape {got.shape} instead of {want.shape}"
+    if not dtype.is_float:
+        np.testing.assert_array_equal(got, want, err_msg=context)
+        return
+    # Values beyond the dtype's range become infinite in storage; so must the oracle's.
+    rounded = widen(round_to(want, dtype), dtype)
+    tolerance = TOLERANCE[dtype.name]
+    bound = tolerance * max(scale, 1.0)
+    np.testing.assert_allclose(widen(got, dtype), rounded, rtol=tolerance, atol=bound, err_msg=context)
