@@ -34,6 +34,11 @@ class Storage:
     init: float | Callable[[np.random.Generator], np.ndarray]
     trainable: bool = False
 
+    @property
+    def in_file(self) -> bool:
+        """Whether an artifact ships its initial value in a file: one number needs none."""
+        return self.kind in ("parameter", "state") or callable(self.init)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -53,6 +53,10 @@ typedef struct {
  * arrays in order, `sizes` its run-time sizes in order. */
 typedef void fx_kernel(void *const *buffers, const int64_t *sizes, int64_t lo, int64_t hi);
 
+/* One entry.
+ * training: it writes storages.  Such a call runs alone on its model and makes prepared tensors stale;
+ * calls of other entries run side by side.
+ * prepare may be null where n_prepared is 0; run's arena is aligned to 64 bytes and not cleared. */
 typedef struct {
     const char *name;
     int32_t n_symbols, n_inputs, n_outputs, n_prepared, n_storages, training;
@@ -61,9 +65,10 @@ typedef struct {
     const int32_t *storages;      /* indices into the model's storages: what this entry reads or writes */
     const int64_t *prepared_bytes;
     int64_t prepare_arena_bytes;
-    /* Elements of each argument (inputs, then outputs) for given symbol values. */
+    /* Elements of each argument (inputs, then outputs) for given symbol values; negative where the
+     * product does not fit in an int64_t.  Called only with symbols inside their declared ranges. */
     void (*arg_counts)(const int64_t *symbols, int64_t *counts);
-    /* Bytes of arena that a run needs. */
+    /* Bytes of arena that a run needs; negative where they do not fit in an int64_t. */
     int64_t (*arena_bytes)(const int64_t *symbols);
     /* args: inputs, then outputs.  storages: as listed above.  prepared: n_prepared arrays. */
     void (*prepare)(fx_call *call, void *const *storages, void *const *prepared, char *arena);
