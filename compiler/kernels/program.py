@@ -11,7 +11,20 @@ if TYPE_CHECKING:
     from fluxc.compiler.kernels.kernel import Kernel
     from fluxc.compiler.kernels.schedule import Schedule
 
-__all__ = ["Constant", "Launch", "Place", "Prepared", "Program", "Scheduled"]
+__all__ = [
+    "ArenaAt",
+    "Constant",
+    "ConstantAt",
+    "InputAt",
+    "Launch",
+    "OutputAt",
+    "Place",
+    "Prepared",
+    "PreparedAt",
+    "Program",
+    "Scheduled",
+    "StorageAt",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +84,17 @@ class Scheduled:
 class Launch:
     """One run of a kernel: a place for each of `kernel.buffers`, in order.
 
-    independent: it neither reads what the launch before it wrote nor overwrites what that one uses,
-                 so both may run in one parallel region.
+    independent: it neither reads what the launches of its region wrote nor overwrites what they use,
+                 so all of them may run in one parallel region.  A region is a launch that is not
+                 independent and the independent ones that follow it.
+    sizes:       the values of `kernel_symbols(kernel)`, in that order, as sizes of the entry; None:
+                 the entry's symbols of the same names.  Given where one kernel serves several shapes.
     """
 
     scheduled: Scheduled
     places: tuple[Place, ...]
     independent: bool = False
+    sizes: tuple[Size, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,8 @@ class Program:
     prepare:     launches that depend on storages alone: run once after weights have changed.
                  Empty for entries that update storages.
     run:         launches of every call.
+    index_ranges: for each input, (low, high) where its values are used as indices and must lie in
+                 low <= v < high; else None.
     """
 
     name: str
@@ -121,3 +140,4 @@ class Program:
     prepare_arena: int
     run: tuple[Launch, ...]
     arena: Size
+    index_ranges: tuple[tuple[int, int] | None, ...] = ()
