@@ -8,13 +8,14 @@ What a polynomial cannot say (`n // 2`, `max(n - 1, 0)`) is an opaque atom insid
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "Atom",
@@ -40,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, order=True)
 class Symbol:
-    """A named size and the values that it may take: min <= size <= max, a multiple of multiple_of."""
+    """A named size and what it may be: min <= size <= max, a multiple of multiple_of."""
 
     name: str
     min: int = 0
@@ -53,7 +54,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """`kind(left, right)` of two sizes where no polynomial says it: kind is floordiv, max or min."""
+    """`kind(left, right)` where no polynomial says it.  kind: floordiv, max or min."""
 
     kind: str
     left: Size
@@ -99,6 +100,12 @@ class Dim:
     def __mod__(self, other: Size) -> Size:
         return self - floordiv(self, other) * other
 
+    def __rfloordiv__(self, other: Size) -> Size:
+        return floordiv(other, self)
+
+    def __rmod__(self, other: Size) -> Size:
+        return other - floordiv(other, self) * self
+
     __radd__ = __add__
     __rmul__ = __mul__
 
@@ -107,14 +114,23 @@ class Dim:
         for monomial, factor in self.terms:
             sign = "-" if factor < 0 else "+" if text else ""
             spaced = f" {sign} " if text else sign
-            names = [str(a) if isinstance(a, Symbol) else f"({a})" for a in monomial]
-            if abs(factor) != 1 or not names:
-                names.insert(0, str(abs(factor)))
-            text += spaced + "*".join(names)
+            text += spaced + _term_text(monomial, factor)
         return text
 
     def __repr__(self) -> str:
         return f"Dim({self})"
+
+
+def _term_text(monomial: Monomial, factor: int) -> str:
+    """`3*n*(m//2)`, without the sign.  Only a quotient that stands alone needs no parentheses."""
+    alone = factor == 1 and len(monomial) == 1
+    names = [
+        f"({a})" if isinstance(a, Opaque) and a.kind == "floordiv" and not alone else str(a)
+        for a in monomial
+    ]
+    if abs(factor) != 1 or not names:
+        names.insert(0, str(abs(factor)))
+    return "*".join(names)
 
 
 def _parens(size: Size) -> str:
@@ -155,9 +171,9 @@ def symbol_size(symbol: Symbol) -> Size:
 def dim(name: str, *, min: int = 0, max: int | None = None, multiple_of: int = 1) -> Size:
     """A named size with a range: `min <= size <= max` and divisible by `multiple_of`.
 
-    Errors  ValueError if the range is empty or the name is not an identifier.
+    Errors  ValueError if the range is empty or the name is not an ASCII identifier.
     """
-    if not name.isidentifier():
+    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
         raise ValueError(f"a dimension's name must be an identifier, got {name!r}")
     upper = 2**62 if max is None else max
     if min < 0 or multiple_of < 1 or -(-min // multiple_of) * multiple_of > upper:
@@ -173,6 +189,8 @@ def _opaque(kind: str, left: Size, right: Size) -> Size:
 
 def floordiv(left: Size, right: Size) -> Size:
     """`left // right`, exact where the polynomial divides and opaque elsewhere."""
+    if isinstance(right, int) and right == 0:
+        raise ZeroDivisionError(f"{left} // 0 is not a size")
     if isinstance(left, int) and isinstance(right, int):
         return left // right
     exact = exact_quotient(left, right)
@@ -264,30 +282,42 @@ def size_bounds(size: Size) -> tuple[float, float]:
     """The least and the greatest value that `size` can take, by interval arithmetic."""
     if isinstance(size, int):
         return size, size
-    low = high = 0.0
+    # Integers stay integers: a float would round the bounds of large sizes.
+    low: float = 0
+    high: float = 0
     for monomial, factor in size.terms:
-        least, most = 1.0, 1.0
+        least, most = _bounds_of_product((factor, factor), (1, 1))
         for atom in monomial:
-            corners = [a * b for a in (least, most) for b in _atom_bounds(atom)]
-            least, most = min(corners), max(corners)
-        low += min(least * factor, most * factor)
-        high += max(least * factor, most * factor)
+            least, most = _bounds_of_product((least, most), _atom_bounds(atom))
+        low, high = low + least, high + most
     return low, high
+
+
+def _bounds_of_product(x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float]:
+    corners = [0 if a == 0 or b == 0 else a * b for a in x for b in y]  # 0 * inf is 0 here
+    return min(corners), max(corners)
+
+
+def _bounds_of_quotient(x: tuple[float, float], y: tuple[float, float]) -> tuple[float, float]:
+    if y[0] <= 0:
+        return -math.inf, math.inf
+    corners = [
+        a if math.isinf(a) else (0 if a >= 0 else -1) if math.isinf(b) else a // b
+        for a in x
+        for b in y
+    ]
+    return min(corners), max(corners)
 
 
 def _atom_bounds(atom: Atom) -> tuple[float, float]:
     if isinstance(atom, Symbol):
         first = -(-atom.min // atom.multiple_of) * atom.multiple_of
         return first, atom.max // atom.multiple_of * atom.multiple_of
-    (a, b), (c, d) = size_bounds(atom.left), size_bounds(atom.right)
-    if atom.kind == "max":
-        return max(a, c), max(b, d)
-    if atom.kind == "min":
-        return min(a, c), min(b, d)
-    if c <= 0:
-        return -math.inf, math.inf
-    corners = [x // y for x in (a, b) for y in (c, d)]
-    return min(corners), max(corners)
+    x, y = size_bounds(atom.left), size_bounds(atom.right)
+    if atom.kind == "floordiv":
+        return _bounds_of_quotient(x, y)
+    pick = max if atom.kind == "max" else min
+    return pick(x[0], y[0]), pick(x[1], y[1])
 
 
 def is_at_least(left: Size, right: Size) -> bool:
@@ -342,12 +372,21 @@ def parse_size(text: str, symbols: Mapping[str, Symbol] | None = None) -> Size:
     """
     try:
         return _read_size(ast.parse(text.strip(), mode="eval").body, symbols or {})
-    except (SyntaxError, ZeroDivisionError, _NotASize):
+    except (SyntaxError, ZeroDivisionError, _NotASizeError):
         raise ValueError(f"not a size: {text!r}") from None
 
 
-class _NotASize(Exception):
+class _NotASizeError(Exception):
     pass
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Size, Size], Size]] = {
+    ast.Add: lambda x, y: x + y,
+    ast.Sub: lambda x, y: x - y,
+    ast.Mult: lambda x, y: x * y,
+    ast.FloorDiv: floordiv,
+    ast.Mod: lambda x, y: x - floordiv(x, y) * y,
+}
 
 
 def _read_size(node: ast.expr, symbols: Mapping[str, Symbol]) -> Size:
@@ -358,18 +397,9 @@ def _read_size(node: ast.expr, symbols: Mapping[str, Symbol]) -> Size:
             return symbol_size(symbols.get(name, Symbol(name)))
         case ast.UnaryOp(op=ast.USub(), operand=x):
             return -_read_size(x, symbols)
-        case ast.BinOp(left=x, op=op, right=y):
-            left, right = _read_size(x, symbols), _read_size(y, symbols)
-            match op:
-                case ast.Add():
-                    return left + right
-                case ast.Sub():
-                    return left - right
-                case ast.Mult():
-                    return left * right
-                case ast.FloorDiv():
-                    return floordiv(left, right)
+        case ast.BinOp(left=x, op=op, right=y) if type(op) in _ARITHMETIC:
+            return _ARITHMETIC[type(op)](_read_size(x, symbols), _read_size(y, symbols))
         case ast.Call(func=ast.Name(id="max" | "min" as name), args=[x, y], keywords=[]):
             function = largest if name == "max" else smallest
             return function(_read_size(x, symbols), _read_size(y, symbols))
-    raise _NotASize
+    raise _NotASizeError
