@@ -57,7 +57,7 @@ class Node:
     op: str
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
-    attrs: Mapping[str, Any] = field(default=NO_ATTRS)
+    attrs: Mapping[str, Any] = field(default_factory=lambda: NO_ATTRS)
     loc: Loc | None = None
 
     @property
