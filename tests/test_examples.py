@@ -1,0 +1,38 @@
+"""The examples and the README's own code run, as a user would run them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.cc
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def run(*command, cwd):
+    return subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_digits_are_learned_deployed_and_predicted_alike(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "digits.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert float(re.search(r"accuracy: ([\d.]+)%", result.stdout)[1]) >= 96
+
+
+def test_the_readme_s_model_compiles_trains_and_predicts(tmp_path):
+    model, use = blocks("python")
+    (tmp_path / "model.py").write_text(model)
+    (tmp_path / "use.py").write_text(use)
+    compiled = run(sys.executable, "-m", "fluxc.compiler", "compile", "model.py", "-o", "build/model", cwd=tmp_path)
+    assert compiled.returncode == 0, compiled.stderr
+    used = run(sys.executable, "use.py", cwd=tmp_path)
+    assert used.returncode == 0, used.stderr
+    before, after = map(float, re.search(r"loss ([\d.]+) -> ([\d.]+)", used.stdout).groups())
+    assert after < before
+    assert "(32, 10)" in used.stdout
