@@ -1,0 +1,47 @@
+"""Random graphs, forward and gradient: compiled code against the interpreter."""
+
+import numpy as np
+import pytest
+from compiled import assert_agrees, compile_graphs, expected
+from random_graphs import random_arguments, random_graph
+
+from fluxc.compiler.autodiff import vjp
+from fluxc.compiler.ops import OPS
+
+pytestmark = pytest.mark.cc
+
+GRAPHS, BATCH = 500, 25
+
+
+def is_trivial(graph):
+    """A graph that computes next to nothing tests next to nothing."""
+    return len({n.op for n in graph.nodes}) < 3
+
+
+@pytest.mark.parametrize("batch", range(GRAPHS // BATCH))
+def test_random_graphs_agree_with_the_interpreter(batch, tmp_path, record_property):
+    graphs = {}
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        rng = np.random.default_rng(seed)
+        graph = random_graph(rng, int(rng.integers(4, 14)), differentiable=True)
+        graphs |= {f"forward_{seed}": graph, f"gradient_{seed}": vjp(graph)}
+    trivial = sum(map(is_trivial, graphs.values()))
+    record_property("trivial", trivial)
+    assert trivial < len(graphs) / 4, "the generator makes too many graphs that test nothing"
+    compiled = compile_graphs(graphs, tmp_path)
+    model = compiled.model(threads=2)
+    for name, graph in graphs.items():
+        arrays = random_arguments(np.random.default_rng(batch), graph)
+        got, want = getattr(model, name)(*arrays), expected(graph, arrays)
+        scale = max([1.0, *(float(np.nanmax(np.abs(w), initial=0)) for w in want)])
+        for g, w, r in zip(got, want, graph.results, strict=True):
+            assert_agrees(g, w, r.type.dtype, scale=scale, context=f"{name}\n{graph}")
+
+
+def test_the_generator_reaches_every_differentiable_operation():
+    seen = set()
+    for seed in range(GRAPHS):
+        rng = np.random.default_rng(seed)
+        seen |= {n.op for n in random_graph(rng, int(rng.integers(4, 14)), differentiable=True).nodes}
+    wanted = {n for n, op in OPS.items() if callable(op.vjp)} - {"custom_vjp"}
+    assert wanted - seen == set()
