@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from fluxc.compiler.ir.dims import Dim, size_symbols
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from fluxc.compiler.ir.dims import Symbol
     from fluxc.compiler.ir.types import TensorType
@@ -51,7 +53,7 @@ class Value:
 class Node:
     """One operation.  Arrays are positional (`inputs`), everything else has a name (`attrs`).
 
-    attrs values: bool, int, Dim, float, str, DType, Graph, and tuples of them.
+    attrs values: bool, int, Dim, float, str, bytes, DType, Graph, and tuples of them.
     """
 
     op: str
@@ -93,13 +95,20 @@ def subgraphs(node: Node) -> tuple[Graph, ...]:
     return tuple(a for a in node.attrs.values() if isinstance(a, Graph))
 
 
-def _values(graph: Graph) -> Iterator[Value]:
-    yield from graph.params
-    for node in graph.nodes:
-        yield from node.outputs
-
-
 def graph_symbols(graph: Graph) -> tuple[Symbol, ...]:
-    """Every named size of a graph, sorted by name."""
-    found = frozenset().union(*(v.type.symbols for v in _values(graph)))
-    return tuple(sorted(found))
+    """Every named size of a graph, its attributes and its sub-graphs, sorted by name."""
+    types: set[TensorType] = {v.type for v in graph.params}
+    found: set[Symbol] = set()
+    for node in graph.nodes:
+        types.update(v.type for v in node.outputs)
+        for attr in node.attrs.values():
+            found.update(_attr_symbols(attr))
+    return tuple(sorted(found.union(*(t.symbols for t in types))))
+
+
+def _attr_symbols(attr: Any) -> Iterable[Symbol]:
+    if isinstance(attr, tuple):
+        return [s for item in attr for s in _attr_symbols(item)]
+    if isinstance(attr, Dim):
+        return size_symbols(attr)
+    return graph_symbols(attr) if isinstance(attr, Graph) else ()
