@@ -1,0 +1,187 @@
+"""Measures fluxc beside its peers and beside the machine, and writes docs/benchmarks.md.
+
+    python benchmarks/run.py --harness ../shared/peers --peer-python PEERS_VENV/bin/python
+
+`--harness` is the folder of the peer harness and `--peer-python` a Python that has the peers installed;
+without them only fluxc and the machine are measured.  Everything is taken in one run on one machine;
+every case runs alone in a fresh process; times are medians.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CASE = Path(__file__).with_name("fluxc_case.py")
+WORKLOADS = ("mlp_b1", "mlp_b256", "gemm_128x3072x768", "gemm_1024x1024x1024", "train_mlp_b256")
+PEERS = ("torch_eager", "torch_compile", "jax_jit", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the harness and its peers are, and where it keeps its files."""
+
+    harness: Path | None
+    python: str | None
+    workdir: Path
+
+
+def table(head, rows):
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def run_json(command, **environment):
+    # Older OpenBLAS builds are pinned to a slow kernel on some machines; a peer runs as it would by itself.
+    hidden = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+    env = {k: v for k, v in os.environ.items() if k not in hidden} | environment
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=env)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["failed"]
+        return {"error": lines[-1][:200]}
+    text = done.stdout
+    return json.loads(text[text.index("{") :])
+
+
+# ------------------------------------------------------------------ beside the peers
+
+
+def prepare(setting, workload):
+    script = setting.harness / "peers.py"
+    command = [setting.python, script, "--prepare", workload, "--workdir", setting.workdir]
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
+
+
+def measure_case(setting, workload, peer, threads):
+    if peer == "fluxc":
+        return run_json([sys.executable, CASE, setting.harness, setting.workdir, workload, threads])
+    script = setting.harness / "peers.py"
+    case = ["--workload", workload, "--peer", peer, "--threads", threads]
+    return run_json([setting.python, script, *case, "--workdir", setting.workdir])
+
+
+def supports(peer, workload):
+    return not workload.startswith("train_") or peer in ("fluxc", "torch_eager", "torch_compile", "jax_jit")
+
+
+def peers_section(setting, threads, rounds):
+    """Median over rounds of each case's median, the rounds interleaved so that all see the same machine."""
+    seen = {}
+    for _ in range(rounds):
+        for workload in WORKLOADS:
+            for peer in ("fluxc", *PEERS):
+                if supports(peer, workload):
+                    row = measure_case(setting, workload, peer, threads)
+                    seen.setdefault((workload, peer), []).append(row)
+                    print(workload, peer, threads, row.get("error") or f"{row['median_ms']:.4f} ms", flush=True)
+    return {case: merge(rows) for case, rows in seen.items()}
+
+
+def merge(rows):
+    good = [r for r in rows if "error" not in r]
+    if not good:
+        return rows[0]
+    medians = statistics.median(r["median_ms"] for r in good)
+    return {**good[0], "median_ms": medians, "correct": all(r["correct"] for r in good)}
+
+
+def cell(row, best):
+    if row is None:
+        return ""
+    if "error" in row:
+        return "failed"
+    text = f"{row['median_ms']:.3g}" + ("" if row["correct"] else " (wrong)")
+    return f"**{text}**" if row["median_ms"] == best else text
+
+
+def peers_table(cases, peak):
+    head = ["workload", "fluxc", *PEERS, "best peer / fluxc", "fluxc, GFLOP/s", "of FMA peak"]
+    rows = []
+    for workload in WORKLOADS:
+        here = {p: cases.get((workload, p)) for p in ("fluxc", *PEERS)}
+        times = {p: r["median_ms"] for p, r in here.items() if r and "error" not in r}
+        best = min(times.values(), default=None)
+        others = [t for p, t in times.items() if p != "fluxc"]
+        ratio = rate = share = ""
+        if "fluxc" in times:
+            rate = f"{here['fluxc']['gflops']:.0f}"
+            share = f"{here['fluxc']['gflops'] / peak:.0%}"
+            ratio = f"{min(others) / times['fluxc']:.2f}" if others else ""
+        cells = [cell(here[p], best) for p in ("fluxc", *PEERS)]
+        rows.append([workload, *cells, ratio, rate, share])
+    return table(head, rows)
+
+
+# ------------------------------------------------------------------ fluxc alone
+
+
+def digits_section():
+    """Compile time, size, and latency of the digits model, and the time that `import fluxc` takes."""
+    script = ROOT / "benchmarks" / "digits.py"
+    return run_json([sys.executable, script])
+
+
+def digits_table(row):
+    budget = [
+        ["compile the digits model with its training step, warm Python", f"{row['compile_s']:.2f} s", "2 s"],
+        ["`import fluxc` in a fresh process, beyond Python's own start", f"{row['import_s']:.3f} s", "0.2 s"],
+        ["the artifact's library", f"{row['library_bytes'] / 1024:.0f} KiB", "150 KiB"],
+        ["`predict` at batch 1 from Python, one thread", f"{row['predict_us']:.2f} us", "10 us"],
+        ["`train_step` at batch 64 from Python, one thread", f"{row['train_us']:.0f} us", ""],
+    ]
+    return table(["what", "measured", "budget"], budget)
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--harness", type=Path)
+    a.add_argument("--peer-python")
+    a.add_argument("--rounds", type=int, default=3)
+    a.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    args = a.parse_args()
+
+    from contraction import contraction_table, peak_gflops
+
+    peak = {threads: peak_gflops(threads) for threads in (1, 2)}
+    sections = [HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d"), one=peak[1], two=peak[2])]
+    sections += ["## The digits model", digits_table(digits_section())]
+    sections += ["## Matrix products, one thread, constant weights, f32", contraction_table()]
+    if args.harness and args.peer_python:
+        workdir = Path(tempfile.gettempdir()) / "fluxc_peers"
+        setting = Setting(args.harness.resolve(), args.peer_python, workdir)
+        for workload in WORKLOADS:
+            prepare(setting, workload)
+        for threads in (1, 2):
+            cases = peers_section(setting, threads, args.rounds)
+            name = "one thread" if threads == 1 else f"{threads} threads"
+            sections += [f"## Beside the peers, {name}: milliseconds", peers_table(cases, peak[threads])]
+    args.output.write_text("\n\n".join(sections) + "\n")
+
+
+def machine():
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return f"{line.split(':')[1].strip()}, {os.cpu_count()} cores"
+    return platform.processor()
+
+
+HEADER = """\
+# Benchmarks
+
+Written by `python benchmarks/run.py` on {date}: {machine}. Every number is a median, taken in this one run on this
+machine; other tenants of the machine add noise of some percent. Measured FMA peak, f32: {one:.0f} GFLOP/s with one
+thread, {two:.0f} with two.
+
+The peers run as their makers advise (see the harness's own notes); fluxc runs what a user gets: `driver.compile_file`, then
+the package's entry called from Python with NumPy arrays and all checks, with a symbolic batch size."""
+
+if __name__ == "__main__":
+    main()
