@@ -1,10 +1,8 @@
 /* One call of an entry: every argument is checked against the declared types before anything runs. */
-#define _POSIX_C_SOURCE 200809L
+#include "runtime.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "runtime.h"
 
 /* Arguments beyond these live on the heap; entries of this size are rare. */
 enum { FEW_ARGUMENTS = 32 };

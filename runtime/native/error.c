@@ -1,11 +1,9 @@
 /* The last failure of each thread, in words. */
-#define _POSIX_C_SOURCE 200809L
+#include "runtime.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "runtime.h"
 
 enum { MESSAGE_BYTES = 2048 };
 

@@ -1,11 +1,9 @@
 /* A model: its storages, the tensors prepared from them, and who may use it when. */
-#define _DEFAULT_SOURCE
+#include "runtime.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include "runtime.h"
 
 /* ---- dtypes and values ---- */
 

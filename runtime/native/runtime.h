@@ -2,6 +2,11 @@
 #ifndef FLUXC_RUNTIME_H
 #define FLUXC_RUNTIME_H
 
+/* Before any system header, which is why every file here includes this one first. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
 #include <pthread.h>
 #include <stdbool.h>
 

@@ -1,7 +1,7 @@
 /* The pool of a model.  Workers are started by the first call that has work for them, spin briefly for
  * the next one, then sleep.  The caller takes part, and never waits for a worker that has not begun:
  * on a busy machine a call is at worst as slow as with one thread. */
-#define _GNU_SOURCE
+#include "runtime.h"
 
 #include <sched.h>
 #include <signal.h>
@@ -9,8 +9,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "runtime.h"
 
 /* A region is cut in a few pieces per thread: enough to even out, few enough to cost nothing. */
 enum { PIECES_PER_THREAD = 4 };

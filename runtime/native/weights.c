@@ -3,7 +3,7 @@
  * A file is eight bytes with the length of the header, the header, which is a JSON object, and the
  * data.  Nothing in a file is believed before it is checked: a tensor is taken only if its name, dtype
  * and shape are the declared ones and the tensors' ranges cover the data without gap or overlap. */
-#define _POSIX_C_SOURCE 200809L
+#include "runtime.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,9 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "runtime.h"
-
-enum { MOST_HEADER_BYTES = 100 << 20, MOST_RANK = 32, LIST_BYTES = 600 };
+enum { MOST_HEADER_BYTES = 100 << 20, MOST_TENSORS = 100000, MOST_RANK = 32, LIST_BYTES = 600 };
 
 /* In the order of enum fx_dtype. */
 static const char *const FILE_DTYPES[] = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16",
@@ -207,6 +205,7 @@ static bool read_metadata(fx_reader *r) {
 }
 
 static bool add_tensor(fx_reader *r, fx_tensor **tensors, int64_t *n, int64_t *room, const char *name) {
+    if (*n == MOST_TENSORS) return wrong(r, "the header names too many tensors");
     if (*n == *room) {
         int64_t more = *room * 2 + 16;
         fx_tensor *grown = realloc(*tensors, (size_t)more * sizeof **tensors);
