@@ -41,12 +41,12 @@ def _check_number(value: float | Size, dtype: DType) -> None:
         fits = is_size and _between(value, int(info.min), int(info.max))
     if not fits:
         hint = "make it i64 and cast" if isinstance(value, Dim) else ""
-        raise DTypeError(f"full: {value!r} is no {dtype}", expected=str(dtype), got=repr(value), hint=hint)  # fmt: skip
+        raise DTypeError(f"full: not a number of {dtype}", got=repr(value), hint=hint)
 
 
 def _between(value: Any, least: int, greatest: int) -> bool:
     low, high = size_bounds(value)
-    return low >= least and high <= greatest
+    return bool(low >= least and high <= greatest)
 
 
 def full_lower(

@@ -6,6 +6,7 @@ rule, inputs on which it is smooth, and its meaning.  `reference` and `scalar` a
 statements; a test holds them together.  Derivatives at kinks and ties: docs/gradients.md.
 """
 
+# ruff: noqa: E501, ARG005  (a row of the table is one line; a rule takes all that it is given)
 from __future__ import annotations
 
 import math
@@ -104,7 +105,9 @@ def infer_bitcast(*types: TensorType, dtype: DType) -> TensorType:
     for one in (x.dtype, dtype):
         if one == bool_ or (one.is_float and one.bits == 16):
             # In registers a bool is one bit and a 16-bit float is an f32.
-            raise DTypeError(f"bitcast does not take {one}", expected="numbers of 32 or 64 bits, or integers")  # fmt: skip
+            raise DTypeError(
+                f"bitcast does not take {one}", expected="integers, or floats of 32 or 64 bits"
+            )
     if x.dtype.bits != dtype.bits:
         raise DTypeError(
             "bitcast between different widths", expected=f"{x.dtype.bits} bits", got=str(dtype)

@@ -79,7 +79,7 @@ def gather_reference(x: np.ndarray, indices: np.ndarray, *, batch: int) -> np.nd
     if 0 in limits:
         return np.zeros(indices.shape[:-1] + x.shape[batch + depth :], x.dtype)
     clamped = np.clip(indices.astype(np.int64), 0, limits - 1)
-    return x[_places(clamped, batch)]
+    return np.asarray(x[_places(clamped, batch)])
 
 
 def scatter_add_reference(
@@ -96,6 +96,7 @@ def scatter_add_reference(
 def _limits(x: Term, indices: Term, batch: int) -> Term:
     """The size of the axis that each index selects along, in the shape of the indices."""
     *at, depth = indices.shape
+    assert isinstance(depth, int), "checked by the type rule"
     sizes = x.shape[batch : batch + depth]
     if len(set(sizes)) == 1:
         return indices.full(sizes[0], i64, indices.shape)

@@ -237,7 +237,7 @@ def pad_vjp(
 def _taken_out(dy: Term, shape: Sizes, low: Sizes, interior: Axes) -> Term:
     """The elements of `dy` that a pad took from its input."""
     rank = len(shape)
-    # A symbolic size may be 0; room for one more gap makes the slice the same formula for all sizes.
+    # A symbolic size may be 0; room for one more gap makes the slice one formula for all sizes.
     room = tuple(
         g if g and not is_at_least(n, 1) else 0 for n, g in zip(shape, interior, strict=True)
     )
@@ -299,7 +299,8 @@ def _replaced(shape: Sizes, axis: int, size: Size) -> Sizes:
 
 
 def concatenate_vjp(dy: Term, _y: Term, *xs: Term, axis: int) -> tuple[Term, ...]:
-    pieces, start = [], 0
+    pieces: list[Term] = []
+    start: Size = 0
     none, ones = (0,) * dy.type.rank, (1,) * dy.type.rank
     for x in xs:
         stop = start + x.shape[axis]

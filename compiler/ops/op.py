@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fluxc.compiler.errors import FluxcError
+from fluxc.compiler.errors import FluxcError, ShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy as np
 
     from fluxc.compiler.ir.types import TensorType
@@ -39,10 +41,11 @@ class Op:
     name:      the mnemonic in textual IR.
     infer:     (*input types, **attrs) -> output type, or a tuple of them.
                Raises ShapeError or DTypeError.
-    reference: (*arrays, **attrs) -> array.  The meaning of the operation, in NumPy.  Floats come and
-               go in float64, integers and bools in their own dtype.  Sizes in attrs are integers.
-    vjp:       (b, dy, y, *xs, **attrs) -> one cotangent or None per input.  `b` is a Builder; for an
-               operation with several outputs dy and y are tuples.
+    reference: (*arrays, **attrs) -> array, or a tuple of them.  The meaning, in NumPy.  Floats come
+               and go in float64, integers and bools in their own dtype.  Sizes in attrs are
+               integers, graphs are functions of arrays.
+    vjp:       (b, dy, y, *xs, **attrs) -> one cotangent or None per input.  `b` is a Builder; for
+               an operation with several outputs dy and y are tuples.
     sample:    (rng) -> ((*arrays), attrs).  Inputs on which it is defined and smooth, in float64
                where it takes floats; sizes small and different from one another.
     scalar:    (*scalars, **attrs) -> scalar, on objects with the methods of `ops.scalar.Scalar`.
@@ -59,7 +62,7 @@ class Op:
 
     name: str
     infer: Callable[..., TensorType | tuple[TensorType, ...]]
-    reference: Callable[..., np.ndarray]
+    reference: Callable[..., np.ndarray | tuple[np.ndarray, ...]]
     vjp: Callable[..., tuple[Any, ...]] | NoGradient | ZeroGradient
     sample: Callable[[np.random.Generator], tuple[tuple[np.ndarray, ...], dict[str, Any]]]
     doc: str
@@ -69,6 +72,19 @@ class Op:
     @property
     def elementwise(self) -> bool:
         return self.scalar is not None
+
+
+def _check_call(record: Op, types: tuple[TensorType, ...], attrs: Mapping[str, Any]) -> None:
+    """Say which operands and attributes an operation takes, if these are others."""
+    signature = inspect.signature(record.infer)
+    try:
+        signature.bind(*types, **attrs)
+    except TypeError as error:
+        raise ShapeError(
+            f"{record.name}: {error}",
+            expected=", ".join(str(p).partition(":")[0] for p in signature.parameters.values()),
+            got=", ".join([*map(str, types), *attrs]),
+        ) from None
 
 
 OPS: dict[str, Op] = {}
@@ -88,5 +104,11 @@ def infer(
     record = OPS.get(op)
     if record is None:
         raise FluxcError(f"unknown operation {op!r}", expected=", ".join(sorted(OPS)))
-    result = record.infer(*types, **attrs)
+    try:
+        result = record.infer(*types, **attrs)
+    except FluxcError:
+        raise
+    except TypeError as error:
+        _check_call(record, types, attrs)
+        raise AssertionError(f"the type rule of {op} failed") from error
     return result if isinstance(result, tuple) else (result,)

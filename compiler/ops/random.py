@@ -64,7 +64,7 @@ def random_bits_reference(
     s, t = int(seed) & (2**64 - 1), int(step) & (2**64 - 1)
     i = np.arange(prod(shape), dtype=np.uint64)
     words = philox((_low(i), _high(i), t & MASK, site), (s & MASK, s >> 32 ^ t >> 32))
-    return words[0].astype(np.uint32).reshape(shape)
+    return np.asarray(words[0].astype(np.uint32).reshape(shape))
 
 
 def random_bits_lower(

@@ -1,5 +1,6 @@
 """Reductions over axes, which disappear from the shape."""
 
+# ruff: noqa: E501  (a row of the table is one line)
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -131,11 +132,13 @@ def sample_bools(rng: np.random.Generator) -> tuple[tuple[np.ndarray], dict[str,
 
 LOGIC = ZeroGradient("bools carry no derivative")
 
+NUMBERS = "fiu"
+
 # fmt: off
-reduction("reduce_sum", "fiu", np.add, sum_vjp, sample_numbers, "sum over axes; 0 of nothing")
-reduction("reduce_prod", "fiu", np.multiply, prod_vjp, sample_numbers, "product over axes; 1 of nothing")
-reduction("reduce_max", "fiu", np.maximum, extremum_vjp("lt"), sample_numbers, "greatest over axes, NaN if any is; of nothing -inf or the least integer")
-reduction("reduce_min", "fiu", np.minimum, extremum_vjp("gt"), sample_numbers, "least over axes, NaN if any is; of nothing inf or the greatest integer")
-reduction("reduce_and", "b", np.logical_and, LOGIC, sample_bools, "whether all over axes are true; true of nothing")
-reduction("reduce_or", "b", np.logical_or, LOGIC, sample_bools, "whether any over axes is true; false of nothing")
+reduction("reduce_sum", NUMBERS, np.add, sum_vjp, sample_numbers, "sum; 0 of nothing")
+reduction("reduce_prod", NUMBERS, np.multiply, prod_vjp, sample_numbers, "product; 1 of nothing")
+reduction("reduce_max", NUMBERS, np.maximum, extremum_vjp("lt"), sample_numbers, "greatest, NaN if any is NaN; of nothing -inf or the least integer")
+reduction("reduce_min", NUMBERS, np.minimum, extremum_vjp("gt"), sample_numbers, "least, NaN if any is NaN; of nothing inf or the greatest integer")
+reduction("reduce_and", "b", np.logical_and, LOGIC, sample_bools, "whether all are true; true of nothing")
+reduction("reduce_or", "b", np.logical_or, LOGIC, sample_bools, "whether any is true; false of nothing")
 # fmt: on

@@ -64,12 +64,12 @@ def _saturate(x: np.ndarray, dtype: DType) -> np.ndarray:
 
 def reinterpret(x: np.ndarray, *, dtype: DType) -> np.ndarray:
     stored = x.astype(f"f{dtype.itemsize}") if x.dtype.kind == "f" else x
-    return stored.view(dtype.numpy).astype(computed(dtype))
+    return np.asarray(stored.view(dtype.numpy).astype(computed(dtype)))
 
 
 def whole_power(x: np.ndarray, p: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
-        return np.power(x, p)
+        return np.asarray(np.power(x, p))
     return np.where(p < 0, 0, np.power(x, np.maximum(p, 0))).astype(x.dtype)
 
 
