@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.ir.dims import Dim, product, size_bounds
+from fluxc.compiler.ir.dims import Dim, ceildiv, product, size_bounds
 from fluxc.compiler.kernels.kernel import Apply, Const, Extent, Index
 from fluxc.compiler.kernels.schedule import ContractSchedule
 
 if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.types import DType
-    from fluxc.compiler.kernels.kernel import Axis, Expr, Load
+    from fluxc.compiler.kernels.kernel import Axis, Contract, Expr, Load
     from fluxc.compiler.kernels.schedule import Target
 
 __all__ = [
@@ -131,15 +131,16 @@ def choose_contract_schedule(
     mc = _rows_of_a_task(m, n, k, mr, nv * width, itemsize, kc, target)
     task = _tile_cycles(mr, nv) * min(_typical(k)[-1], 1 << 16) * -(-min(mc, _typical(m)[-1]) // mr)
     grain = max(1, math.ceil(_TASK_CYCLES / max(task, 1.0)))
-    tasks = contract_tasks(m, n, mc, nv * width) * batch
+    tasks = batch * ceildiv(m, mc) * ceildiv(n, nv * width)
     if size_bounds(tasks)[1] < 2 * grain:
         grain = 0
     return ContractSchedule(mr=mr, nv=nv, width=width, kc=kc, mc=mc, grain=grain)
 
 
-def contract_tasks(m: Size, n: Size, mc: int, nr: int) -> Size:
-    """Tasks of one batch element: blocks of mc rows x panels of nr columns."""
-    return ((m + mc - 1) // mc) * ((n + nr - 1) // nr)
+def contract_tasks(kernel: Contract, schedule: ContractSchedule) -> Size:
+    """The number of tasks: batch elements x blocks of mc rows x panels of columns."""
+    panels = ceildiv(kernel.n.extent, schedule.nv * schedule.width)
+    return product(x.extent for x in kernel.batch) * ceildiv(kernel.m.extent, schedule.mc) * panels
 
 
 def contract_cycles(m: Size, n: Size, k: Size, dtype: DType, target: Target) -> float:

@@ -1,0 +1,378 @@
+"""Contractions as LLVM code: tasks of rows x one panel of columns, register tiles, fused epilogue.
+
+One task is `mc` rows of one panel of `nr = nv * width` columns.  Its rows pass by in tiles of at most
+`mr`; a tile keeps its sums in registers over a run of k and leaves them in a scratch on the stack.
+The epilogue reads them from there, so that one copy of it serves every number of rows.  A long k is
+cut into runs of `kc`; between two runs the sums of the whole task stay in the scratch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from fluxc.compiler.backends.llvm import memory
+from fluxc.compiler.backends.llvm.loops import KERNEL_TYPE, open_kernel
+from fluxc.compiler.backends.llvm.scalar import llvm_type, number
+from fluxc.compiler.backends.llvm.scope import Lanes, Scope
+from fluxc.compiler.backends.llvm.tile import I64, Plane, Tile, counted_loop, emit_tile, moved
+from fluxc.compiler.errors import Unsupported
+from fluxc.compiler.ir.dims import is_multiple_of, size_bounds
+from fluxc.compiler.kernels.contraction import affine_index, flat_index, row_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fluxc.compiler.backends.llvm.scalar import LlvmScalar
+    from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.kernels.contraction import Affine
+    from fluxc.compiler.kernels.kernel import Axis, Contract, Load
+    from fluxc.compiler.kernels.schedule import ContractSchedule, Target
+
+__all__ = ["emit_contract"]
+
+_LINE = 64
+
+
+def emit_contract(
+    module: ir.Module, name: str, kernel: Contract, schedule: ContractSchedule, target: Target
+) -> ir.Function:
+    """Defines `void name(ptr* buffers, i64* sizes, i64 lo, i64 hi)`: tasks lo <= t < hi of `kernel`.
+
+    Tasks in order: batch elements, blocks of `schedule.mc` rows, panels.
+    Errors  Unsupported where `a` or `b` is guarded or not read at an affine index.
+    """
+    del target
+    return _Emitter(module, name, kernel, schedule).emit()
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """A panel that occurs: its vectors, and whether some lanes may lie beyond the last column."""
+
+    vectors: int
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The rows first <= i < last of one panel, and the operands at row 0 and the panel's column."""
+
+    columns: _Columns
+    masks: tuple[ir.Value | None, ...]
+    first: ir.Value
+    last: ir.Value
+    a: Plane
+    b: Plane
+
+
+class _Emitter:
+    def __init__(
+        self, module: ir.Module, name: str, kernel: Contract, schedule: ContractSchedule
+    ) -> None:
+        self.kernel, self.schedule = kernel, schedule
+        self.nr = schedule.nv * schedule.width
+        assert kernel.packed in (None, self.nr), f"{name}: panels of {kernel.packed}, not {self.nr}"
+        self.function = ir.Function(module, KERNEL_TYPE, name)
+        self.function.type = ir.PointerType()  # llvmlite would print a typed one
+        self.function.attributes.add("nounwind")
+        self.root, self.evaluator = open_kernel(
+            self.function, kernel, kernel.n, rows=(*kernel.batch, kernel.m, kernel.n)
+        )
+        self.b = self.root.b
+        self.in_runs = size_bounds(kernel.k.extent)[1] > schedule.kc
+
+    def emit(self) -> ir.Function:
+        b, kernel = self.b, self.kernel
+        _, _, lo, hi = self.function.args
+        self.m, self.n, self.k = (self.size(x.extent) for x in (kernel.m, kernel.n, kernel.k))
+        self.scratch = self.make_scratch()
+        some = b.icmp_signed("<", lo, hi)
+        self.root.when(some, [], lambda s, _: s.loop(lo, hi, 1, [], self.task, "task"), "tasks")
+        b.ret_void()
+        return self.function
+
+    def make_scratch(self) -> ir.Value:
+        b, s = self.b, self.schedule
+        count = (s.mc if self.in_runs else s.mr) * self.nr
+        typed = b.alloca(ir.ArrayType(llvm_type(self.kernel.acc.dtype), count), name="sums")
+        typed.align = _LINE
+        # llvmlite holds a typed pointer and an opaque one for equal and drops a plain cast.
+        opaque = ir.CastInstr(b.block, "bitcast", typed, ir.PointerType())
+        b._insert(opaque)  # noqa: SLF001
+        return opaque
+
+    def size(self, size: Size) -> ir.Value:
+        with self.root.here():
+            return self.evaluator.sizes.value(size)
+
+    def step(self, size: Size) -> int | ir.Value:
+        return size if isinstance(size, int) else self.size(size)
+
+    # --- which rows and columns
+
+    def task(self, scope: Scope, task: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+        b, mc = self.b, self.schedule.mc
+        panels, blocks = self.ceildiv(self.n, self.nr), self.ceildiv(self.m, mc)
+        rest, panel = b.udiv(task, panels), b.urem(task, panels)
+        rest, block = b.udiv(rest, blocks), b.urem(rest, blocks)
+        for axis in reversed(self.kernel.batch):
+            extent = self.size(axis.extent)
+            scope.axes[axis], rest = b.urem(rest, extent), b.udiv(rest, extent)
+        first = b.mul(block, I64(mc))
+        last = self.smaller(b.add(first, I64(mc)), self.m)
+        column = b.mul(panel, I64(self.nr))
+        whole, cut = self.panels()
+
+        def emit(columns: _Columns) -> Callable[..., list[ir.Value]]:
+            return lambda inner, _: self.panel(inner, columns, first, last, column, panel)
+
+        inside = b.icmp_signed("<=", b.add(column, I64(self.nr)), self.n)
+        if whole:
+            scope.when(inside if cut else None, [], emit(whole), "whole", certain=cut is None)
+        if cut:
+            outside = b.not_(inside) if whole else None
+            scope.when(outside, [], emit(cut), "cut", certain=whole is None)
+        return []
+
+    def ceildiv(self, x: ir.Value, y: int) -> ir.Value:
+        return self.b.udiv(self.b.add(x, I64(y - 1)), I64(y))
+
+    def smaller(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        return self.b.select(self.b.icmp_signed("<", x, y), x, y)
+
+    def panels(self) -> tuple[_Columns | None, _Columns | None]:
+        """The kinds of panels that occur: whole ones, and the last where it is cut."""
+        n, s = self.kernel.n.extent, self.schedule
+        whole = _Columns(s.nv, cut=False)
+        if is_multiple_of(n, self.nr):
+            return whole, None
+        if isinstance(n, int):
+            cut = _Columns(-(-(n % self.nr) // s.width), cut=n % s.width != 0)
+            return (whole if n > self.nr else None), cut
+        return whole, _Columns(s.nv, cut=True)
+
+    def panel(
+        self,
+        scope: Scope,
+        columns: _Columns,
+        first: ir.Value,
+        last: ir.Value,
+        column: ir.Value,
+        panel: ir.Value,
+    ) -> list[ir.Value]:
+        """Rows first..last of one panel."""
+        b, kc = self.b, self.schedule.kc
+        masks = self.masks(columns, column)
+        scope.spread(Lanes(self.kernel.n, self.schedule.width, masks), column)
+        a = self.plane(scope, self.kernel.a, self.kernel.m, self.kernel.k)
+        right = self.panel_of_b(scope, column, panel)
+        block = _Block(columns, masks, first, last, a, right)
+        if not self.in_runs:
+            self.rows(scope, block, self.step(self.kernel.k.extent), None)
+            return []
+        self.clear_scratch()
+
+        def run(inner: Scope, start: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            left = b.sub(self.k, start)
+            part = _Block(columns, masks, first, last, a.at(b, 0, start), right.at(b, start))
+            final = b.icmp_signed("<=", left, I64(kc))
+            self.rows(inner, part, self.smaller(left, I64(kc)), final)
+            return []
+
+        # The loop runs at least once, so that the epilogue sees the empty sum where k is 0.
+        scope.loop(I64(0), self.k, kc, [], run, "run")
+        return []
+
+    def masks(self, columns: _Columns, column: ir.Value) -> tuple[ir.Value | None, ...]:
+        """Which lanes of each vector lie inside; None where all do."""
+        w, b = self.schedule.width, self.b
+        known = isinstance(self.kernel.n.extent, int)
+        masks: list[ir.Value | None] = []
+        for v in range(columns.vectors):
+            cut = columns.cut and (not known or v == columns.vectors - 1)
+            at = b.add(column, I64(v * w))
+            at = self.smaller(at, self.n)  # a vector that lies outside altogether has no lanes
+            masks.append(memory.tail_mask(b, at, self.n, w) if cut and w > 1 else None)
+        return tuple(masks)
+
+    # --- operands
+
+    def plane(self, scope: Scope, load: Load, outer: Axis, inner: Axis) -> Plane:
+        """An operand at this scope's batch element."""
+        where = flat_index(load)
+        if where is None or load.guard is not None:
+            raise self.unsupported(load)
+        steps = [(self.step(where.constant), 1), *self.batch_steps(scope, where, 1)]
+        pointer = moved(self.b, self.evaluator.pointers[load.buffer], steps, load.dtype.itemsize)
+        strides = (self.step(where.step(outer)), self.step(where.step(inner)))
+        return Plane(pointer, load.dtype, *strides)
+
+    def unsupported(self, load: Load) -> Unsupported:
+        what = f"{self.kernel.name}: a contraction reads {load.buffer.name}"
+        return Unsupported(f"{what} at an index that is guarded or not affine")
+
+    def batch_steps(
+        self, scope: Scope, where: Affine, stride: Size
+    ) -> list[tuple[ir.Value, int | ir.Value]]:
+        axes = [axis for axis in self.kernel.batch if axis in where.steps]
+        return [(scope.axes[axis], self.step(where.step(axis) * stride)) for axis in axes]
+
+    def panel_of_b(self, scope: Scope, column: ir.Value, panel: ir.Value) -> Plane:
+        kernel, load, b = self.kernel, self.kernel.b, self.b
+        if kernel.packed is None:
+            plane = self.plane(scope, load, kernel.k, kernel.n)
+            if kernel.n.extent == 1:  # one column has no stride; its vector is masked anyway
+                plane = Plane(plane.pointer, plane.dtype, plane.outer, 1)
+            return plane.at(b, 0, column)
+        shape = load.buffer.shape
+        stride: Size = shape[-2] * self.nr
+        steps = [(panel, self.step(stride))]
+        stride = stride * shape[-3]
+        for extent, e in reversed(list(zip(shape[:-3], load.index[:-3], strict=True))):
+            where = affine_index(e)
+            if where is None:
+                raise self.unsupported(load)
+            steps += [(self.step(where.constant), self.step(stride))]
+            steps += self.batch_steps(scope, where, stride)
+            stride = stride * extent
+        pointer = moved(b, self.evaluator.pointers[load.buffer], steps, load.dtype.itemsize)
+        return Plane(pointer, load.dtype, self.nr, 1)
+
+    # --- rows
+
+    def rows(self, scope: Scope, block: _Block, k: int | ir.Value, final: ir.Value | None) -> None:
+        """Tiles of all rows of a block; then their epilogue, where `final` (None: always)."""
+        b = self.b
+
+        def tiles(inner: Scope, row: ir.Value, count: ir.Value) -> None:
+            base = self.sums_of(b.sub(row, block.first) if self.in_runs else I64(0))
+            self.tile(block, row, count, base, k)
+
+            def finish(last: Scope, _: list[ir.Value]) -> list[ir.Value]:
+                stop = b.add(row, count)
+                body = lambda s, i, _: self.epilogue(s, block, i, base, row)
+                return last.loop(row, stop, 1, [], body, "epilogue")
+
+            inner.when(final, [], finish, "final", certain=final is None)
+
+        self.row_loop(scope, block.first, block.last, tiles)
+
+    def row_loop(
+        self,
+        scope: Scope,
+        first: ir.Value,
+        last: ir.Value,
+        body: Callable[[Scope, ir.Value, ir.Value], None],
+    ) -> None:
+        """`body(row, count)` for first <= row < last, count rows at a time.
+
+        The last two tiles are balanced: 9 rows are 5 + 4, not 8 + 1.  There is at least one row.
+        """
+        b, mr = self.b, self.schedule.mr
+        before, inside, after = b.block, *(b.append_basic_block(x) for x in ("rows", "rows_end"))
+        b.branch(inside)
+        with scope.opened():
+            b.position_at_end(inside)
+            row = b.phi(I64, "row")
+            left = b.sub(last, row)
+            half = b.lshr(b.add(left, I64(1)), I64(1))
+            some = b.select(b.icmp_signed(">", left, I64(mr)), half, left)
+            count = b.select(b.icmp_signed(">=", left, I64(2 * mr)), I64(mr), some)
+            body(scope.child(), row, count)
+            following = b.add(row, count)
+            b.cbranch(b.icmp_signed("<", following, last), inside, after)
+            row.add_incoming(first, before)
+            row.add_incoming(following, b.block)
+        b.position_at_end(after)
+
+    def tile(
+        self, block: _Block, row: ir.Value, count: ir.Value, base: ir.Value, k: int | ir.Value
+    ) -> None:
+        """Adds the products of `count` rows to their sums: one variant for each count that occurs."""
+        b = self.b
+        heights = self.heights()
+        cases = [(r, b.append_basic_block(f"rows{r}")) for r in heights]
+        after = b.append_basic_block("tile_end")
+        switch = b.switch(count, cases[-1][1])
+        a = block.a
+        for r, case in cases:
+            if case is not cases[-1][1]:
+                switch.add_case(I64(r), case)
+            b.position_at_end(case)
+            tile = self.shape(block, r, row)
+            start = self.initial(base, tile)
+            for i, x in enumerate(emit_tile(b, tile, a.at(b, row), block.b, k, start)):
+                memory.store(x, self.place(base, *divmod(i, tile.vectors)))
+            b.branch(after)
+        b.position_at_end(after)
+
+    def heights(self) -> list[int]:
+        """The numbers of rows that tiles can have."""
+        m, s = self.kernel.m.extent, self.schedule
+        if not isinstance(m, int):
+            return list(range(1, s.mr + 1))
+        blocks = ([s.mc] if m >= s.mc else []) + [m % s.mc]
+        return sorted({r for rows in blocks for r in row_steps(rows, s.mr)}) or [1]
+
+    def shape(self, block: _Block, r: int, row: ir.Value) -> Tile:
+        s, packed = self.schedule, self.kernel.packed is not None
+        masks = (None,) * block.columns.vectors if packed else block.masks
+        unroll = 4 if r * block.columns.vectors >= 8 else 8
+        return Tile(r, s.width, masks, unroll, self.prefetch(block, r, row, unroll))
+
+    def prefetch(
+        self, block: _Block, r: int, row: ir.Value, unroll: int
+    ) -> tuple[ir.Value, int] | None:
+        """While the rows of a task pass by, each tile fetches its share of the next panel."""
+        b, m, s = self.b, self.kernel.m.extent, self.schedule
+        rows = min(m, s.mc) if isinstance(m, int) else s.mc
+        if self.kernel.packed is None or rows <= s.mr:
+            return None
+        item = block.b.dtype.itemsize
+        size = self.step(self.kernel.k.extent * self.nr)
+        share = size // rows if isinstance(size, int) else b.udiv(size, I64(rows))
+        past = b.sub(row, block.first)
+        pointer = moved(b, block.b.pointer, [(1, size), (past, share)], item)
+        return pointer, -(-r * unroll * self.nr * item // (rows * _LINE))
+
+    # --- sums
+
+    def sums_of(self, row: ir.Value) -> ir.Value:
+        """Where in the scratch a row's sums lie."""
+        return moved(self.b, self.scratch, [(row, self.nr)], self.kernel.acc.dtype.itemsize)
+
+    def place(self, base: ir.Value, r: int | ir.Value, v: int) -> ir.Value:
+        steps = [(r, self.nr), (v * self.schedule.width, 1)]
+        return moved(self.b, base, steps, self.kernel.acc.dtype.itemsize)
+
+    def initial(self, base: ir.Value, tile: Tile) -> list[LlvmScalar]:
+        dtype = self.kernel.acc.dtype
+        if not self.in_runs:
+            return [number(self.b, dtype, 0, tile.width)] * (tile.rows * tile.vectors)
+        places = [self.place(base, r, v) for r in range(tile.rows) for v in range(tile.vectors)]
+        return [memory.load(self.b, p, dtype, tile.width) for p in places]
+
+    def clear_scratch(self) -> None:
+        dtype, s = self.kernel.acc.dtype, self.schedule
+        zero = number(self.b, dtype, 0, s.width)
+
+        def clear(i: ir.Value) -> list[ir.Value]:
+            memory.store(zero, moved(self.b, self.scratch, [(i, s.width)], dtype.itemsize))
+            return []
+
+        counted_loop(self.b, "clear", I64(s.mc * s.nv), 1, [], clear)
+
+    def epilogue(
+        self, scope: Scope, block: _Block, i: ir.Value, base: ir.Value, row: ir.Value
+    ) -> list[ir.Value]:
+        """The stores of row i."""
+        b, acc = self.b, self.kernel.acc
+        scope.axes[self.kernel.m] = i
+        places = [self.place(base, b.sub(i, row), v) for v in range(block.columns.vectors)]
+        width = self.schedule.width
+        scope.locals[acc] = tuple(memory.load(b, p, acc.dtype, width) for p in places)
+        self.evaluator.store_all(scope, self.kernel.stores, block.columns.vectors)
+        return []
