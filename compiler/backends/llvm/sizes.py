@@ -1,0 +1,73 @@
+"""Sizes as i64 values: polynomials over the symbols whose values a function was given."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from fluxc.compiler.ir.dims import Dim, Symbol, size_bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fluxc.compiler.ir.dims import Atom, Size
+
+__all__ = ["I64", "Sizes"]
+
+I64 = ir.IntType(64)
+
+
+class Sizes:
+    """Emits each size once, at the builder's place at its first use."""
+
+    def __init__(self, b: ir.IRBuilder, symbols: Mapping[str, ir.Value]) -> None:
+        self.b, self.symbols = b, symbols
+        self.known: dict[Dim, ir.Value] = {}
+
+    def value(self, size: Size) -> ir.Value:
+        if not isinstance(size, Dim):
+            return I64(size)
+        if size not in self.known:
+            self.known[size] = self._polynomial(size)
+        return self.known[size]
+
+    def _polynomial(self, size: Dim) -> ir.Value:
+        total: ir.Value | None = None
+        for monomial, factor in size.terms:
+            term: ir.Value | None = None
+            for atom in monomial:
+                value = self._atom(atom)
+                term = value if term is None else self.b.mul(term, value)
+            if term is None:
+                term = I64(factor)
+            elif factor != 1:
+                term = self.b.mul(term, I64(factor))
+            total = term if total is None else self.b.add(total, term)
+        assert total is not None, "a Dim has a term"
+        return total
+
+    def _atom(self, atom: Atom) -> ir.Value:
+        if isinstance(atom, Symbol):
+            return self.symbols[atom.name]
+        left, right = self.value(atom.left), self.value(atom.right)
+        if atom.kind == "floordiv":
+            return self._floordiv(atom.left, left, atom.right, right)
+        sign = ">" if atom.kind == "max" else "<"
+        return self.b.select(self.b.icmp_signed(sign, left, right), left, right)
+
+    def _floordiv(self, x: Size, left: ir.Value, y: Size, right: ir.Value) -> ir.Value:
+        if size_bounds(x)[0] >= 0 and size_bounds(y)[0] > 0:
+            return self.b.udiv(left, right)
+        quotient = self.b.sdiv(left, right)
+        rest = self.b.srem(left, right)
+        opposite = self.b.icmp_signed("<", self.b.xor(rest, right), I64(0))
+        inexact = self.b.icmp_signed("!=", rest, I64(0))
+        return self.b.sub(quotient, self.b.zext(self.b.and_(opposite, inexact), I64))
+
+
+def fits_i32(size: Size) -> bool:
+    """Whether the size is below 2**31 whatever the symbols are."""
+    high = size_bounds(size)[1]
+    return not math.isinf(high) and high < 2**31
