@@ -1,0 +1,68 @@
+"""An artifact as tables for a reader: entries, stored tensors, files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["Table", "tables"]
+
+Table: TypeAlias = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+"""Title, names of the columns, rows."""
+
+
+def tables(artifact: Path, manifest: Mapping[str, Any]) -> Iterator[Table]:
+    """What `fluxc inspect` shows of the artifact in a folder, from its manifest."""
+    target = manifest["target"]
+    about = f"{manifest['name']}, fluxc {manifest['fluxc']}, {target['triple']} {target['cpu']}"
+    yield (
+        about,
+        ("entry", "inputs", "outputs", "sizes", "changes"),
+        list(map(_entry, manifest["entries"])),
+    )
+    if manifest["storages"]:
+        yield "stored tensors", ("name", "type", "kind"), list(map(_storage, manifest["storages"]))
+    kernels = [row for e in manifest["entries"] for row in _kernels(e)]
+    yield "kernels", ("entry", "phase", "kernel", "launches"), kernels
+    files = [(f, _bytes(artifact / f), h) for f, h in manifest["files"].items()]
+    yield "files", ("name", "size", "sha256"), files
+
+
+def _type(tensor: Mapping[str, Any]) -> str:
+    return f"{tensor['dtype']}[{', '.join(map(str, tensor['shape']))}]"
+
+
+def _entry(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        entry["name"],
+        ", ".join(f"{t['name']}: {_type(t)}" for t in entry["inputs"]),
+        ", ".join(map(_type, entry["outputs"])),
+        ", ".join(map(_range, entry["symbols"])),
+        f"{len(entry['updates'])} tensors" if entry["updates"] else "nothing",
+    )
+
+
+def _range(symbol: Mapping[str, Any]) -> str:
+    most = "" if symbol["max"] is None else symbol["max"]
+    step = f" by {symbol['multiple_of']}" if symbol["multiple_of"] > 1 else ""
+    return f"{symbol['name']}: {symbol['min']}..{most}{step}"
+
+
+def _storage(storage: Mapping[str, Any]) -> tuple[str, ...]:
+    frozen = storage["kind"] == "parameter" and not storage["trainable"]
+    return storage["name"], _type(storage), storage["kind"] + (", frozen" if frozen else "")
+
+
+def _kernels(entry: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for phase in ("prepare", "run"):
+        launches = entry["kernels" if phase == "run" else "prepare"]
+        for name, count in Counter(launches).items():
+            yield entry["name"], phase, name, str(count)
+
+
+def _bytes(path: Path) -> str:
+    return f"{path.stat().st_size:,}" if path.exists() else "missing"
