@@ -322,7 +322,39 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
 
 def is_at_least(left: Size, right: Size) -> bool:
     """Whether `left >= right` for every value of the symbols, as far as the ranges prove it."""
-    return size_bounds(left - right)[0] >= 0
+    return _is_nonnegative(left - right, 6)
+
+
+def _is_nonnegative(size: Size, tries: int) -> bool:
+    """By interval arithmetic, else by replacing one opaque atom by its polynomial bounds."""
+    if size_bounds(size)[0] >= 0:
+        return True
+    if isinstance(size, int) or tries == 0:
+        return False
+    atoms = {a: None for monomial, _ in size.terms for a in monomial if isinstance(a, Opaque)}
+    return any(_is_nonnegative_at(size, atom, tries - 1) for atom in atoms)
+
+
+def _is_nonnegative_at(size: Dim, atom: Opaque, tries: int) -> bool:
+    """Whether `rest + factor * atom >= 0` where the sign of the factor is known."""
+    rest = _canonical((m, f) for m, f in size.terms if atom not in m)
+    factor = _canonical((_without(m, atom), f) for m, f in size.terms if atom in m)
+    low, high = size_bounds(factor)
+    if low < 0 < high:
+        return False
+    if atom.kind == "floordiv":
+        if not isinstance(atom.right, int) or atom.right < 1:
+            return False
+        # left - right + 1 <= right * (left // right) <= left, and sizes are integers.
+        bound = atom.left - atom.right + 1 if low >= 0 else atom.left
+        return _is_nonnegative(rest * atom.right + factor * bound + atom.right - 1, tries)
+    cases = (_is_nonnegative(rest + factor * side, tries) for side in (atom.left, atom.right))
+    return any(cases) if (atom.kind == "max") == (low >= 0) else all(cases)
+
+
+def _without(monomial: Monomial, atom: Atom) -> Monomial:
+    at = monomial.index(atom)
+    return monomial[:at] + monomial[at + 1 :]
 
 
 def is_multiple_of(size: Size, factor: int) -> bool:
