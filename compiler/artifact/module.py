@@ -1,4 +1,4 @@
-"""The Python module of an artifact: the runtime's binding, then its entries as methods and functions."""
+"""The Python module of an artifact: the runtime's binding, then its entries with their signatures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def {name}({inputs}*, out=None):
 def module_text(name: str, spec: ModelSpec, programs: Iterable[Program], triple: str, cpu: str, version: str) -> str:  # fmt: skip
     """The text of an artifact's `__init__.py`."""
     binding = (files("fluxc.runtime") / "binding.py").read_text("utf-8")
-    _, rest = binding.split('"""\n', 2)[1:]  # the artifact has a docstring of its own
+    _, rest = binding.split('"""\n', 1)  # the artifact has a docstring of its own
     pairs = list(zip(spec.entries, programs, strict=True))
     names = ["Model", "ArtifactError", "entries", *(e.name for e in spec.entries)]
     return MODULE.format(
