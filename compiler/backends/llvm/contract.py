@@ -218,7 +218,8 @@ class _Emitter:
         self, scope: Scope, where: Affine, stride: Size
     ) -> list[tuple[ir.Value, int | ir.Value]]:
         axes = [axis for axis in self.kernel.batch if axis in where.steps]
-        return [(scope.axes[axis], self.step(where.step(axis) * stride)) for axis in axes]
+        at = [scope.binder(axis).axes[axis] for axis in axes]
+        return [(i, self.step(where.step(x) * stride)) for i, x in zip(at, axes, strict=True)]
 
     def panel_of_b(self, scope: Scope, column: ir.Value, panel: ir.Value) -> Plane:
         kernel, load, b = self.kernel, self.kernel.b, self.b
