@@ -79,9 +79,9 @@ def _check_call(record: Op, types: tuple[TensorType, ...], attrs: Mapping[str, A
     signature = inspect.signature(record.infer)
     try:
         signature.bind(*types, **attrs)
-    except TypeError as error:
+    except TypeError:
         raise ShapeError(
-            f"{record.name}: {error}",
+            f"{record.name}: these are not its operands and attributes",
             expected=", ".join(str(p).partition(":")[0] for p in signature.parameters.values()),
             got=", ".join([*map(str, types), *attrs]),
         ) from None
