@@ -55,7 +55,6 @@ def emit_nest(
     """Defines `void name(ptr* buffers, i64* sizes, i64 lo, i64 hi)`: points lo <= p < hi of `nest`."""
     del target  # the masked intrinsics that it lacks become branches in code generation
     function = ir.Function(module, KERNEL_TYPE, name)
-    function.type = _POINTER  # llvmlite would print a typed one
     function.attributes.add("nounwind")
     scope, evaluator = open_kernel(function, nest, schedule.vector, rows=nest.rows)
     _Emitter(nest, schedule, evaluator).space(scope, function.args[2], function.args[3])

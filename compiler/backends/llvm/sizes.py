@@ -71,3 +71,41 @@ def fits_i32(size: Size) -> bool:
     """Whether the size is below 2**31 whatever the symbols are."""
     high = size_bounds(size)[1]
     return not math.isinf(high) and high < 2**31
+
+
+def emit_bounded(b: ir.IRBuilder, symbols: Mapping[str, ir.Value], size: Size) -> ir.Value:
+    """The size, or -1 where it may not fit in an i64."""
+    exact = Sizes(b, symbols).value(size)
+    if size_bounds(size)[1] < _TOO_LARGE:
+        return exact
+    fits = b.fcmp_ordered(
+        "<", _estimate(b, symbols, size), ir.Constant(ir.DoubleType(), _TOO_LARGE)
+    )
+    return b.select(fits, exact, I64(-1))
+
+
+_TOO_LARGE = 2.0**62  # leaves room for the rounding of the estimate
+
+
+def _estimate(b: ir.IRBuilder, symbols: Mapping[str, ir.Value], size: Size) -> ir.Value:
+    """At least the size, in f64, where nothing overflows."""
+    number = lambda x: ir.Constant(ir.DoubleType(), float(x))
+    if not isinstance(size, Dim):
+        return number(size)
+    total = number(0)
+    for monomial, factor in size.terms:
+        term = number(factor)
+        for atom in monomial:
+            term = b.fmul(term, _estimate_atom(b, symbols, atom))
+        total = b.fadd(total, term)
+    return total
+
+
+def _estimate_atom(b: ir.IRBuilder, symbols: Mapping[str, ir.Value], atom: Atom) -> ir.Value:
+    if isinstance(atom, Symbol):
+        return b.sitofp(symbols[atom.name], ir.DoubleType())
+    left, right = (_estimate(b, symbols, x) for x in (atom.left, atom.right))
+    if atom.kind == "floordiv":
+        return b.fdiv(left, right)
+    sign = ">" if atom.kind == "max" else "<"
+    return b.select(b.fcmp_ordered(sign, left, right), left, right)
