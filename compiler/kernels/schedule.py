@@ -55,6 +55,7 @@ class ContractSchedule:
     kc:    the longest run of k between two visits of the accumulators; the whole of k where it fits.
     mc:    rows of a task; one task is (mc rows) x (one panel of nv * width columns).
     grain: fewest tasks worth handing to another thread; 0: never split.
+    staged: a task copies the panel of a `b` that is not packed before its rows pass by.
     """
 
     mr: int
@@ -63,6 +64,7 @@ class ContractSchedule:
     kc: int
     mc: int
     grain: int
+    staged: bool = False
 
 
 Schedule: TypeAlias = NestSchedule | ContractSchedule

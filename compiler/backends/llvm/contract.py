@@ -8,7 +8,7 @@ cut into runs of `kc`; between two runs the sums of the whole task stay in the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -17,7 +17,8 @@ from fluxc.compiler.backends.llvm import memory
 from fluxc.compiler.backends.llvm.loops import KERNEL_TYPE, open_kernel
 from fluxc.compiler.backends.llvm.scalar import llvm_type, number
 from fluxc.compiler.backends.llvm.scope import Lanes, Scope
-from fluxc.compiler.backends.llvm.tile import I64, Plane, Tile, counted_loop, emit_tile, moved
+from fluxc.compiler.backends.llvm.stage import copy_panel, zero_rows
+from fluxc.compiler.backends.llvm.tile import I64, Plane, Tile, emit_tile, moved
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import is_multiple_of, size_bounds
 from fluxc.compiler.kernels.contraction import affine_index, flat_index, row_steps
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["emit_contract"]
 
 _LINE = 64
+_AHEAD = 12  # steps of k: some hundred cycles
 
 
 def emit_contract(
@@ -88,16 +90,19 @@ class _Emitter:
         b, kernel = self.b, self.kernel
         _, _, lo, hi = self.function.args
         self.m, self.n, self.k = (self.size(x.extent) for x in (kernel.m, kernel.n, kernel.k))
-        self.scratch = self.make_scratch()
+        self.scratch = self.stack("sums", (self.schedule.mc if self.in_runs else self.schedule.mr))
+        if self.schedule.staged:
+            w = self.schedule.width
+            self.stage = self.stack("panel", -(-self.schedule.kc // w) * w)
         some = b.icmp_signed("<", lo, hi)
         self.root.when(some, [], lambda s, _: s.loop(lo, hi, 1, [], self.task, "task"), "tasks")
         b.ret_void()
         return self.function
 
-    def make_scratch(self) -> ir.Value:
-        b, s = self.b, self.schedule
-        count = (s.mc if self.in_runs else s.mr) * self.nr
-        typed = b.alloca(ir.ArrayType(llvm_type(self.kernel.acc.dtype), count), name="sums")
+    def stack(self, name: str, rows: int) -> ir.Value:
+        """Room for rows x nr numbers."""
+        b, t = self.b, llvm_type(self.kernel.acc.dtype)
+        typed = b.alloca(ir.ArrayType(t, rows * self.nr), name=name)
         typed.align = _LINE
         # llvmlite holds a typed pointer and an opaque one for equal and drops a plain cast.
         opaque = ir.CastInstr(b.block, "bitcast", typed, ir.PointerType())
@@ -171,15 +176,22 @@ class _Emitter:
         right = self.panel_of_b(scope, column, panel)
         block = _Block(columns, masks, first, last, a, right)
         if not self.in_runs:
-            self.rows(scope, block, self.step(self.kernel.k.extent), None)
+            self.rows(scope, self.staged(block, self.k), self.step(self.kernel.k.extent), None)
             return []
-        self.clear_scratch()
+        zero_rows(
+            b,
+            self.scratch,
+            self.kernel.acc.dtype,
+            self.schedule.width,
+            self.schedule.mc * self.schedule.nv,
+        )
 
         def run(inner: Scope, start: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             left = b.sub(self.k, start)
-            part = _Block(columns, masks, first, last, a.at(b, 0, start), right.at(b, start))
+            part = replace(block, a=a.at(b, 0, start), b=right.at(b, start))
             final = b.icmp_signed("<=", left, I64(kc))
-            self.rows(inner, part, self.smaller(left, I64(kc)), final)
+            count = self.smaller(left, I64(kc))
+            self.rows(inner, self.staged(part, count), count, final)
             return []
 
         # The loop runs at least once, so that the epilogue sees the empty sum where k is 0.
@@ -241,6 +253,15 @@ class _Emitter:
             stride = stride * extent
         pointer = moved(b, self.evaluator.pointers[load.buffer], steps, load.dtype.itemsize)
         return Plane(pointer, load.dtype, self.nr, 1)
+
+    def staged(self, block: _Block, count: ir.Value) -> _Block:
+        """The block with its panel of `b` copied to the stack, where the schedule asks for it."""
+        s = self.schedule
+        if not s.staged:
+            return block
+        acc = self.kernel.acc.dtype
+        copy = copy_panel(self.b, block.b, self.stage, acc, s.width, s.nv, block.masks, count)
+        return replace(block, b=copy)
 
     # --- rows
 
@@ -319,10 +340,12 @@ class _Emitter:
         return sorted({r for rows in blocks for r in row_steps(rows, s.mr)}) or [1]
 
     def shape(self, block: _Block, r: int, row: ir.Value) -> Tile:
-        s, packed = self.schedule, self.kernel.packed is not None
-        masks = (None,) * block.columns.vectors if packed else block.masks
+        s = self.schedule
+        padded = self.kernel.packed is not None or s.staged
+        masks = (None,) * block.columns.vectors if padded else block.masks
         unroll = 4 if r * block.columns.vectors >= 8 else 8
-        return Tile(r, s.width, masks, unroll, self.prefetch(block, r, row, unroll))
+        ahead = 0 if block.a.inner == 1 else _AHEAD
+        return Tile(r, s.width, masks, unroll, self.prefetch(block, r, row, unroll), ahead)
 
     def prefetch(
         self, block: _Block, r: int, row: ir.Value, unroll: int
@@ -355,16 +378,6 @@ class _Emitter:
             return [number(self.b, dtype, 0, tile.width)] * (tile.rows * tile.vectors)
         places = [self.place(base, r, v) for r in range(tile.rows) for v in range(tile.vectors)]
         return [memory.load(self.b, p, dtype, tile.width) for p in places]
-
-    def clear_scratch(self) -> None:
-        dtype, s = self.kernel.acc.dtype, self.schedule
-        zero = number(self.b, dtype, 0, s.width)
-
-        def clear(i: ir.Value) -> list[ir.Value]:
-            memory.store(zero, moved(self.b, self.scratch, [(i, s.width)], dtype.itemsize))
-            return []
-
-        counted_loop(self.b, "clear", I64(s.mc * s.nv), 1, [], clear)
 
     def epilogue(
         self, scope: Scope, block: _Block, i: ir.Value, base: ir.Value, row: ir.Value

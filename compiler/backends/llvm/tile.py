@@ -13,12 +13,14 @@ from llvmlite import ir
 from fluxc.compiler.backends.llvm import memory
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, number
 
+from fluxc.compiler.ir.types import i64
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fluxc.compiler.ir.types import DType
 
-__all__ = ["Plane", "Tile", "counted_loop", "emit_tile", "moved"]
+__all__ = ["Plane", "Tile", "columns", "counted_loop", "emit_tile", "fetch", "moved"]
 
 I8, I32, I64 = (ir.IntType(n) for n in (8, 32, 64))
 Stride: TypeAlias = "int | ir.Value"  # in elements
@@ -46,6 +48,7 @@ class Tile:
     """masks:    for each vector the lanes that may be loaded, or None for all of them.
     unroll:   steps of k per turn of the loop.
     prefetch: where to fetch ahead from, and how many lines per turn.
+    ahead:    so many steps of k ahead `a` is fetched; 0: the machine sees by itself what comes.
     """
 
     rows: int
@@ -53,6 +56,7 @@ class Tile:
     masks: tuple[ir.Value | None, ...]
     unroll: int
     prefetch: tuple[ir.Value, int] | None = None
+    ahead: int = 0
 
     @property
     def vectors(self) -> int:
@@ -156,7 +160,12 @@ def _total(parts: list[LlvmScalar]) -> LlvmScalar:
 def _one_step(
     b: ir.IRBuilder, tile: Tile, a: Plane, bb: Plane, k: int, sums: list[ir.Value], dtype: DType
 ) -> list[ir.Value]:
-    vectors = [_columns(b, tile, bb.at(b, k, 0), v).cast(dtype) for v in range(tile.vectors)]
+    vectors = [
+        columns(b, bb.at(b, k), v, tile.width, mask).cast(dtype)
+        for v, mask in enumerate(tile.masks)
+    ]
+    if tile.ahead:
+        fetch(b, a.at(b, 0, k + tile.ahead).pointer, near=True)
     new = []
     for r in range(tile.rows):
         x = memory.load(b, a.at(b, r, k).pointer, a.dtype).cast(dtype).splat(tile.width)
@@ -165,14 +174,23 @@ def _one_step(
     return new
 
 
-def _columns(b: ir.IRBuilder, tile: Tile, row: Plane, v: int) -> LlvmScalar:
+def columns(b: ir.IRBuilder, row: Plane, v: int, width: int, mask: ir.Value | None) -> LlvmScalar:
     """Vector v of one row of `b`."""
-    at = row.at(b, 0, v * tile.width).pointer
-    if row.inner == 1 or tile.width == 1:
-        return memory.load(b, at, row.dtype, tile.width, tile.masks[v])
+    at = row.at(b, 0, v * width).pointer
+    if row.inner == 1 or width == 1:
+        return memory.load(b, at, row.dtype, width, mask)
     stride = I64(row.inner) if isinstance(row.inner, int) else row.inner
-    lanes = b.mul(memory.iota(tile.width), LlvmScalar(b, stride, row.dtype).splat(tile.width).v)
-    return memory.gather(b, memory.pointers(b, at, lanes, row.dtype), row.dtype, tile.masks[v])
+    lanes = b.mul(memory.iota(width), LlvmScalar(b, stride, i64).splat(width).v)
+    return memory.gather(b, memory.pointers(b, at, lanes, row.dtype), row.dtype, mask)
+
+
+def fetch(b: ir.IRBuilder, at: ir.Value, *, near: bool = False) -> None:
+    """Asks for a line, into the first-level cache if `near`, else into the second."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
+    prefetch = b.module.globals.get("llvm.prefetch.p0") or ir.Function(
+        b.module, kind, "llvm.prefetch.p0"
+    )
+    b.call(prefetch, [at, I32(0), I32(3 if near else 2), I32(1)])  # to read, as data
 
 
 def _fetch_ahead(b: ir.IRBuilder, tile: Tile, at: ir.Value) -> None:
@@ -180,10 +198,5 @@ def _fetch_ahead(b: ir.IRBuilder, tile: Tile, at: ir.Value) -> None:
     if tile.prefetch is None:
         return
     pointer, lines = tile.prefetch
-    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), I32, I32, I32])
-    prefetch = b.module.globals.get("llvm.prefetch.p0") or ir.Function(
-        b.module, kind, "llvm.prefetch.p0"
-    )
     for line in range(lines):
-        place = moved(b, pointer, [(at, lines * _LINE // tile.unroll), (line, _LINE)], 1)
-        b.call(prefetch, [place, I32(0), I32(2), I32(1)])  # read, second-level cache, data
+        fetch(b, moved(b, pointer, [(at, lines * _LINE // tile.unroll), (line, _LINE)], 1))
