@@ -61,7 +61,7 @@ def contract_reference(
     )
     left = a.transpose(batch_a + free_a + over_a).reshape(*batch, prod(m), prod(k))
     right = b.transpose(batch_b + over_b + free_b).reshape(*batch, prod(k), prod(n))
-    return np.asarray(np.matmul(left, right).reshape(*batch, *m, *n))
+    return np.asarray(np.matmul(left, right).reshape([*batch, *m, *n]))
 
 
 def contract_vjp(
