@@ -450,7 +450,6 @@ def _caller(library: _Library, handle: _Handle, entry: Entry) -> Callable[..., A
     """
     function, model = library.entry_function(entry), handle.address
     dtypes = [_DTYPE[t.dtype] for t in entry.inputs]
-    inputs = list(zip(entry.inputs, dtypes, strict=True))
     output_dtypes = [_DTYPE[t.dtype] for t in entry.outputs]
     plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
     ndarray, empty, address = np.ndarray, np.empty, _address
@@ -464,17 +463,23 @@ def _caller(library: _Library, handle: _Handle, entry: Entry) -> Callable[..., A
         return plan
 
     def given(out: Any, plan: _Plan) -> list[Any]:
-        results = _leaves(tree, out, entry.name)
-        for t, a, shape in zip(entry.outputs, results, plan.outputs, strict=True):
-            _check_out(entry, t, a, shape)
+        results = [out] if single else _leaves(tree, out, entry.name)
+        for a, t, d, shape in zip(results, entry.outputs, output_dtypes, plan.outputs, strict=True):
+            if (
+                type(a) is not ndarray
+                or a.dtype is not d
+                or a.shape != shape
+                or a.flags.num & _WRITEABLE != _WRITEABLE
+            ):
+                _check_out(entry, t, a, shape)
         return results
 
     def call(out: Any, *arrays: Any) -> Any:
         kept = []
-        for x, (t, dtype) in zip(arrays, inputs, strict=True):
+        for x, dtype, t in zip(arrays, dtypes, entry.inputs, strict=True):
             if (
                 type(x) is not ndarray
-                or (x.dtype is not dtype and x.dtype != dtype)
+                or x.dtype is not dtype
                 or x.flags.num & _READABLE != _READABLE
             ):
                 x = _readable(x, f"{entry.name}: argument {t.name}", t)  # noqa: PLW2901
