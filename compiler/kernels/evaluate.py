@@ -175,9 +175,7 @@ def run_kernel(
         _run_nest(kernel, memory, sizes)
 
 
-def _run_nest(
-    kernel: Nest, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]
-) -> None:
+def _run_nest(kernel: Nest, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]) -> None:
     given: dict[str, np.ndarray] = {}
     for p in kernel.passes:
         grid = _Grid((*kernel.rows, *p.axes), memory, sizes, dict(given))
@@ -229,9 +227,7 @@ def sizes_of(types: Sequence[TensorType], arrays: Sequence[np.ndarray]) -> dict[
     return found
 
 
-def run_prepare(
-    program: Program, storages: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, ...]:
+def run_prepare(program: Program, storages: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     """The tensors that prepare makes of the storages."""
     prepared = tuple(_garbage(p.dtype, p.shape) for p in program.prepared)
     machine = _Machine(program, {}, (), (), storages, prepared, program.prepare_arena)
@@ -248,8 +244,7 @@ def run_program(
     """Prepare and run: arrays in storage format in and out; updated storages change in place."""
     values = sizes_of(program.inputs, inputs) if sizes is None else dict(sizes)
     outputs = tuple(
-        _garbage(t.dtype, tuple(evaluate_size(s, values) for s in t.shape))
-        for t in program.outputs
+        _garbage(t.dtype, tuple(evaluate_size(s, values) for s in t.shape)) for t in program.outputs
     )
     prepared = run_prepare(program, storages)
     arena = evaluate_size(program.arena, values)

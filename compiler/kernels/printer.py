@@ -82,9 +82,7 @@ class _KernelPrinter:
             vector = "scalar" if s.vector is None else f"vector {self.axes[s.vector]} x {s.width}"
             return f"schedule {vector}, unroll {s.unroll}, grain {s.grain}"
         assert isinstance(s, ContractSchedule)
-        return (
-            f"schedule tile {s.mr} x {s.nv} x {s.width}, kc {s.kc}, mc {s.mc}, grain {s.grain}"
-        )
+        return f"schedule tile {s.mr} x {s.nv} x {s.width}, kc {s.kc}, mc {s.mc}, grain {s.grain}"
 
     def _axes(self, axes: Sequence[Axis]) -> str:
         return ", ".join(f"{self.axes[a]} < {a.extent}" for a in axes) or "one point"

@@ -1,0 +1,416 @@
+"""Groups: which works share one kernel.
+
+Works join in the order of the graph.  A work joins the group of a value that it reads if it reads
+that value at the very point where the group computes it, which the indices of both decide; and
+groups that a work reads at its own point merge around it.  No join may make a cycle.
+
+A group has a domain of axes.  Until a reduction joins, all of them are rows and every value is
+computed at every point.  A reduction splits the axes into rows and inner ones; from then on values
+live either at every point or once a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fluxc.compiler.ir.dims import product, size_bounds
+from fluxc.compiler.kernels.kernel import Index, walk
+from fluxc.compiler.kernels.order import Order
+from fluxc.compiler.kernels.work import Read
+from fluxc.compiler.ops import OPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fluxc.compiler.ir.graph import Value
+    from fluxc.compiler.kernels.inline import Place
+    from fluxc.compiler.kernels.kernel import Axis, Expr
+    from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.kernels.work import Work, Works
+
+__all__ = ["Fuser", "Group", "axes_of"]
+
+_SERIAL_LIMIT = 1 << 15  # points that one thread may visit again and again without loss
+_TRANSCENDENTAL = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh "
+    "atanh cbrt erf pow atan2 random_bits".split()
+)
+_SLOW = _TRANSCENDENTAL | {"div", "sqrt", "rsqrt", "floor_div", "mod", "fmod"}
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """id:     in the Order.
+    kind:   nest, or contract, scatter, pack: the kind of the work that it began with.
+    axes:   its domain.
+    rows:   the axes outside of its reductions; None while it has none.
+    works:  what it computes.
+    """
+
+    id: int
+    kind: str
+    prepared: bool
+    axes: tuple[Axis, ...]
+    rows: frozenset[Axis] | None = None
+    works: list[Work] = field(default_factory=list)
+
+    @property
+    def full(self) -> frozenset[Axis]:
+        return frozenset(a for a in self.axes if a.extent != 1)
+
+    def at_rows(self, work: Work) -> bool:
+        """Whether a work's value exists once a row."""
+        return self.rows is not None and axes_of(work.coords) <= self.rows
+
+
+def axes_of(index: Iterable[Expr]) -> frozenset[Axis]:
+    """The axes that some expressions depend on."""
+    return frozenset(e.axis for e in walk(*index) if isinstance(e, Index))
+
+
+class Fuser:
+    """Makes the groups of all works."""
+
+    def __init__(self, works: Works) -> None:
+        self.works, self.k = works, works.k
+        self.order = Order()
+        self.groups: list[Group] = []
+        self.inlined: set[Value] = set()
+        self.early: dict[Value, list[Work]] = {}
+        for work in sorted(works.of.values(), key=lambda w: w.order):
+            self._add(work)
+        self.readers = self._readers()
+        self._sink()
+        self.stored = {v for v in works.of if self.is_stored(v)}
+
+    # Joining.
+
+    def _add(self, work: Work) -> None:
+        near = self._groups_read(work)
+        home = self._join(work, near) if work.kind in {"point", "reduce"} else None
+        if home is None:
+            home = self._found(work)
+        work.group = home
+        home.works.append(work)
+        for r in work.reads:
+            self.early.setdefault(r.value, []).append(work)
+        for other in near:
+            if other is not home:
+                self.order.depend(home.id, other.id)
+        for other in near:
+            if other is not home and home.kind != "scatter" and other.works:
+                self._absorb(home, other, work)
+
+    def _groups_read(self, work: Work) -> list[Group]:
+        """The groups of what a work reads, the most binding and the latest first."""
+        found: dict[Group, None] = {}
+        for r in work.reads:
+            maker = self.works.of.get(r.value)
+            if maker is not None and maker.group is not None:
+                found[maker.group] = None
+        rank = {"contract": 2, "nest": 0}
+        return sorted(
+            found,
+            key=lambda g: (rank.get(g.kind, -1) + (g.rows is not None), g.id),
+            reverse=True,
+        )
+
+    def _found(self, work: Work) -> Group:
+        """A new group around a work."""
+        kind = work.kind if work.kind in {"contract", "scatter", "pack"} else "nest"
+        axes = work.axes
+        rows = None
+        if work.kind == "contract":
+            assert work.product is not None
+            axes = (*work.product.batch, work.product.m, work.product.n)
+        elif work.kind == "reduce":
+            rows = axes_of(work.out)
+        group = Group(self.order.new(), kind, work.prepared, axes, rows)
+        self.groups.append(group)
+        work.place = {a: self.k.index(a) for a in work.axes}
+        work.coords = work.out
+        return group
+
+    def _join(self, work: Work, near: list[Group]) -> Group | None:
+        for group in near:
+            if group.prepared != work.prepared or group.kind not in {"nest", "contract"}:
+                continue
+            if not self.order.can_depend(group.id, [g.id for g in near if g is not group]):
+                continue
+            place = self._place(work, group)
+            if place is not None and self._fits(work, group, place):
+                work.place = place
+                work.coords = self.k.substitute(work.out, place)
+                return group
+        return None
+
+    def _place(self, work: Work, group: Group) -> dict[Axis, Expr] | None:
+        """The work's own axes over the group's, so that it reads the group's values where they are."""
+        place: dict[Axis, Expr] = {a: self.k.size(0) for a in work.axes if a.extent == 1}
+        through = self.works.through.get(work, set())
+        for r in work.reads:
+            maker = self.works.of.get(r.value)
+            if maker is None or maker.group is not group or r.value in through:
+                continue
+            if not self._solve(r, maker.coords, place) and not self._solve_flat(
+                r, maker.coords, work, place
+            ):
+                return None
+        return self._complete(work, group, place)
+
+    def _solve(self, read: Read, coords: Place, place: dict[Axis, Expr]) -> bool:
+        """Extend `place` so that the read's index becomes `coords`."""
+        trial = dict(place)
+        for pattern, target, size in zip(read.index, coords, read.value.type.shape, strict=True):
+            if not self._solve_one(pattern, target, size, trial):
+                return False
+        if any(
+            x is not y for x, y in zip(self.k.substitute(read.index, trial), coords, strict=True)
+        ):
+            return False
+        place.update(trial)
+        return True
+
+    def _solve_one(self, pattern: Expr, target: Expr, size: Size, place: dict[Axis, Expr]) -> bool:
+        """A pattern that counts through all of `size`: axes in mixed radix."""
+        form = self.k.linear(pattern)
+        if not form.affine or form.constant != 0:
+            return False
+        rest = {a.axis: f for a, f in form.terms.items() if isinstance(a, Index)}
+        stride: Size = 1
+        while rest:
+            axis = next((a for a, f in rest.items() if f == stride), None)
+            if axis is None:
+                return False
+            del rest[axis]
+            here = self.k.floordiv(target, stride)
+            if rest:
+                here = self.k.mod(here, axis.extent)
+            if place.setdefault(axis, here) is not here:
+                return False
+            stride = stride * axis.extent
+        return stride == size
+
+    def _solve_flat(self, read: Read, coords: Place, work: Work, place: dict[Axis, Expr]) -> bool:
+        """A reshape: the same position in row-major order."""
+        if work.kind != "point":
+            return False
+        k, shape, own = self.k, read.value.type.shape, work.value.type.shape
+        if product(shape) != product(own):
+            return False
+        if k.flatten(read.index, shape) is not k.flatten(work.out, own):
+            return False
+        index = k.unflatten(k.flatten(coords, shape), own)
+        for axis, e in zip(work.axes, index, strict=True):
+            if place.setdefault(axis, e) is not e:
+                return False
+        return True
+
+    def _complete(
+        self, work: Work, group: Group, place: dict[Axis, Expr]
+    ) -> dict[Axis, Expr] | None:
+        """Give axes that no read decides to the group's remaining ones of equal extent."""
+        missing = [a for a in work.axes if a not in place]
+        used = axes_of(place.values())
+        left = [a for a in group.axes if a.extent != 1 and a not in used]
+        for axis in missing:
+            match = next((a for a in left if a.extent == axis.extent), None)
+            if match is None:
+                return None
+            left.remove(match)
+            place[axis] = self.k.index(match)
+        return place
+
+    def _fits(self, work: Work, group: Group, place: dict[Axis, Expr]) -> bool:
+        out = self.k.substitute(work.out, place)
+        covered = axes_of(out)
+        if work.kind == "reduce":
+            own = set(work.axes) - axes_of(work.out)
+            inner = axes_of(place[a] for a in own)
+            if group.kind != "nest" or covered & inner or covered | inner != group.full:
+                return False
+            if group.rows is None:
+                group.rows = covered
+            return group.rows == covered and (not self._waits(work) or self._parallel(group))
+        if group.kind == "contract" or group.rows is None:
+            return covered == group.full
+        if covered == group.rows:
+            return True
+        return covered == group.full and (not self._waits(work) or self._parallel(group))
+
+    def _waits(self, work: Work) -> bool:
+        """Whether a work reads values that exist once a row: it needs another pass."""
+        makers = (self.works.of.get(r.value) for r in work.reads)
+        return any(w is not None and w.group is not None and w.group.at_rows(w) for w in makers)
+
+    def _parallel(self, group: Group) -> bool:
+        """Whether visiting every row several times is cheap, or rows are many."""
+        assert group.rows is not None
+        rows = product(a.extent for a in group.rows)
+        return (
+            size_bounds(rows)[1] >= 8
+            or size_bounds(product(a.extent for a in group.axes))[1] <= _SERIAL_LIMIT
+        )
+
+    # Merging.
+
+    def _absorb(self, home: Group, other: Group, work: Work) -> None:
+        """Merge `other` into `home` where `work` reads it at the point where both compute."""
+        if home.prepared != other.prepared or other.kind != "nest":
+            return
+        if home.kind not in {"nest", "contract"} or not self.order.can_merge(home.id, other.id):
+            return
+        through = self.works.through.get(work, set())
+        place: dict[Axis, Expr] = {a: self.k.size(0) for a in other.axes if a.extent == 1}
+        for r in work.reads:
+            maker = self.works.of.get(r.value)
+            if maker is None or maker.group is not other or r.value in through:
+                continue
+            if not self._solve(
+                Read(r.value, maker.coords), self.k.substitute(r.index, work.place), place
+            ):
+                return
+        if self._complete_group(home, other, place) and self._agrees(home, other, place):
+            self._merge(home, other, place)
+
+    def _agrees(self, home: Group, other: Group, place: dict[Axis, Expr]) -> bool:
+        """Whether all that `home` reads of `other` is read where it would be computed."""
+        for maker in other.works:
+            coords = self.k.substitute(maker.coords, place)
+            for w in self.early.get(maker.value, ()):
+                if w.group is home and maker.value not in self.works.through.get(w, set()):
+                    for r in w.reads:
+                        if r.value is not maker.value:
+                            continue
+                        index = self.k.substitute(r.index, w.place)
+                        if any(x is not y for x, y in zip(index, coords, strict=True)):
+                            return False
+        return True
+
+    def _complete_group(self, home: Group, other: Group, place: dict[Axis, Expr]) -> bool:
+        missing = [a for a in other.axes if a not in place]
+        used = axes_of(place.values())
+        left = [a for a in home.axes if a.extent != 1 and a not in used]
+        for axis in missing:
+            match = next((a for a in left if a.extent == axis.extent), None)
+            if match is None or other.rows is None:
+                return False
+            left.remove(match)
+            place[axis] = self.k.index(match)
+        covered = axes_of(place.values())
+        if other.rows is None:
+            return covered == home.full or (home.kind == "nest" and covered == home.rows)
+        if home.kind != "nest" or covered != home.full:
+            return False
+        rows = axes_of(place[a] for a in other.rows)
+        if home.rows is None:
+            # The point that reads both is at every point: a pass after the reductions of `other`.
+            if rows != home.full and not self._parallel(other):
+                return False
+            home.rows = rows
+        return home.rows == rows
+
+    def _merge(self, home: Group, other: Group, place: dict[Axis, Expr]) -> None:
+        for w in other.works:
+            w.coords = self.k.substitute(w.coords, place)
+            values = self.k.substitute(list(w.place.values()), place)
+            w.place = dict(zip(w.place, values, strict=True))
+            w.group = home
+        home.works = sorted([*home.works, *other.works], key=lambda w: w.order)
+        other.works = []
+        self.groups.remove(other)
+        self.order.merge(home.id, other.id)
+
+    # What is stored, and what is computed again instead.
+
+    def _readers(self) -> dict[Value, list[Work]]:
+        found: dict[Value, list[Work]] = {v: [] for v in self.works.of}
+        for w in self.works.of.values():
+            for v in {r.value for r in w.reads}:
+                if v in found and v not in self.works.through.get(w, set()):
+                    found[v].append(w)
+        return found
+
+    def is_stored(self, value: Value, but: Value | None = None) -> bool:
+        """Whether a value must lie in memory; `but`: were it not for this one reader."""
+        if value in self.works.results:
+            return True
+        group = self.works.of[value].group
+        return any(
+            w.group is not group or w.kind in {"contract", "scatter"}
+            for w in self._live_readers(value)
+            if w.value is not but
+        )
+
+    def _live_readers(self, value: Value) -> list[Work]:
+        return self.readers.get(value, [])
+
+    def _sink(self) -> None:
+        """Move values that are computed here only to be read there, and repeat the trivial ones."""
+        for work in sorted(self.works.of.values(), key=lambda w: -w.order):
+            if work.kind == "point" and self._may_sink(work):
+                self.inlined.add(work.value)
+                self._hand_on(work)
+
+    def _may_sink(self, work: Work) -> bool:
+        value, group = work.value, work.group
+        op = OPS[work.node.op]
+        outside = [w for w in self.readers[value] if w.group is not group]
+        if value in self.works.results or not outside or op.scalar is None:
+            return False
+        if any(w.kind in {"contract", "scatter", "pack"} for w in self.readers[value]):
+            return False
+        if any(w.prepared != work.prepared for w in outside):
+            return False
+        homes = {w.group for w in outside}
+        inside = len(outside) < len(self.readers[value])
+        trivial = work.node.op not in _SLOW
+        if not trivial and (len(homes) > 1 or inside):
+            return False
+        if any(self._repeats(value, w) for w in outside):
+            return False
+        sources = {r.value for r in work.reads if r.value.type.size != 1}
+        if len(sources) > 2 or (len(sources) > 1 and len(homes) > 1):
+            return False
+        return all(self._lies_in_memory(r.value, value) for r in work.reads)
+
+    def _repeats(self, value: Value, reader: Work) -> bool:
+        """Whether a reader would compute the value more than once for an element."""
+        indices = {r.index for r in reader.reads if r.value is value}
+        several_passes = reader.group is not None and reader.group.rows is not None
+        slow = self.works.producers[value].op in _TRANSCENDENTAL
+        wider = size_bounds(reader.value.type.size - value.type.size * 2)[1] >= 0
+        return (
+            len(indices) > 1
+            or (several_passes and slow)
+            or (wider and reader.kind == "point" and reader.value.type.size != value.type.size)
+        )
+
+    def _lies_in_memory(self, value: Value, but: Value) -> bool:
+        return value not in self.works.of or self.is_stored(value, but)
+
+    def _hand_on(self, work: Work) -> None:
+        """The readers outside read what `work` reads; inside it stays an inlined expression."""
+        for w in self.readers[work.value]:
+            new: dict[Read, None] = {}
+            for r in w.reads:
+                if r.value is not work.value:
+                    new[r] = None
+                    continue
+                at = dict(zip(work.axes, r.index, strict=True))
+                for source in work.reads:
+                    new[Read(source.value, self.k.substitute(source.index, at))] = None
+            w.reads = list(new)
+            for v in {r.value for r in work.reads}:
+                if v in self.readers and w not in self.readers[v]:
+                    self.readers[v].append(w)
+            if w.group is not work.group and work.group is not None and w.group is not None:
+                for r in work.reads:
+                    maker = self.works.of.get(r.value)
+                    if maker is not None and maker.group not in {None, w.group}:
+                        self.order.depend(w.group.id, maker.group.id)  # type: ignore[union-attr]
+        for r in work.reads:
+            if r.value in self.readers and work in self.readers[r.value]:
+                self.readers[r.value].remove(work)
+        self.readers[work.value] = []

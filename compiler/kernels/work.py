@@ -1,0 +1,434 @@
+"""The nodes of a graph as work: what is computed at which points, and what each point reads.
+
+A Work is a value that is worth a place in memory; layout operations and creations in between are
+inlined where they are read and have no Work of their own, unless something needs them stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fluxc.compiler.errors import Unsupported
+from fluxc.compiler.ir.dims import ceildiv, product, size_bounds
+from fluxc.compiler.ir.graph import Value
+from fluxc.compiler.kernels.contraction import (
+    choose_contract_schedule,
+    worth_contract,
+    worth_packing,
+)
+from fluxc.compiler.kernels.inline import Inliner, Place, computing, is_pointwise_scatter
+from fluxc.compiler.kernels.kernel import Apply, Axis, Buffer, Expressions, Load
+from fluxc.compiler.ops import OPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.ir.graph import Graph, Node
+    from fluxc.compiler.kernels.fuse import Group
+    from fluxc.compiler.kernels.kernel import Expr
+    from fluxc.compiler.kernels.schedule import Target
+
+__all__ = ["STRUCTURED", "Product", "Read", "Work", "Works"]
+
+REDUCTIONS = {
+    "reduce_sum": "add",
+    "reduce_prod": "mul",
+    "reduce_max": "maximum",
+    "reduce_min": "minimum",
+    "reduce_and": "and",
+    "reduce_or": "or",
+}
+_EXPENSIVE_LAYOUT = {"random_bits"}  # layout by form, too much arithmetic to do twice
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """`value[index]`, the index over the axes of the work that reads."""
+
+    value: Value
+    index: Place
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """The axes of a contraction, and where its operands are read."""
+
+    batch: tuple[Axis, ...]
+    m: Axis
+    n: Axis
+    k: Axis
+    a: tuple[Value, Place]
+    b: tuple[Value, Place]
+    packed: int | None
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """value:   what it makes.
+    kind:      point, reduce, contract, scatter or pack.
+    axes:      its own axes: of the output, then those that it sums over.
+    out:       the index of the output over `axes`.
+    define:    (inliner, {own axis: expression}) -> the value at a point, or what is summed there.
+    reduction: the operation of a reduction.
+    prepared:  whether it depends on storages and constants alone.
+    place:     its axes over the axes of its group.
+    """
+
+    order: int
+    node: Node
+    value: Value
+    kind: str
+    axes: tuple[Axis, ...]
+    out: Place
+    define: Callable[[Inliner, dict[Axis, Expr]], Expr]
+    reduction: str = ""
+    product: Product | None = None
+    reads: list[Read] = field(default_factory=list)
+    prepared: bool = False
+    place: dict[Axis, Expr] = field(default_factory=dict)
+    coords: Place = ()
+    group: Group | None = None
+
+
+class Works:
+    """All works of a graph, in order; `k` makes the expressions of every one of them."""
+
+    def __init__(
+        self, graph: Graph, storages: Iterable[Value], *, prepares: bool, target: Target
+    ) -> None:
+        self.k = Expressions()
+        self.target = target
+        self.producers = {v: node for node in graph.nodes for v in node.outputs}
+        self.results = set(graph.results)
+        self.buffers: dict[Value, Buffer] = {}
+        self.of: dict[Value, Work] = {}
+        self.memory: set[Value] = set(graph.params)  # values that lie in memory without any work
+        self.ready: set[Value] = set(storages) if prepares else set()
+        self.prepares = prepares
+        self.through: dict[Work, set[Value]] = {}
+        for node in graph.nodes:
+            self._node(node)
+
+    def _node(self, node: Node) -> None:
+        if len(node.outputs) != 1:
+            raise Unsupported(f"{node.op} has several outputs", loc=node.loc)
+        if node.op in STRUCTURED:
+            STRUCTURED[node.op](self, node)
+        elif not self._virtual(node) or node.output in self.results:
+            self.point(node.output)
+
+    def _virtual(self, node: Node) -> bool:
+        layout = OPS[node.op].lower is not None and node.op not in _EXPENSIVE_LAYOUT
+        return layout or node.op in {"identity", "stop_gradient"}
+
+    def buffer(self, value: Value) -> Buffer:
+        if value not in self.buffers:
+            name = value.name or f"t{len(self.buffers)}"
+            self.buffers[value] = Buffer(name, value.type.dtype, value.type.shape)
+        return self.buffers[value]
+
+    def load(self, value: Value, index: Place, guard: Expr | None) -> Expr:
+        e = self.k.load(self.buffer(value), index, guard)
+        return self.k.cast(e, computing(value.type.dtype))
+
+    def axes(self, prefix: str, shape: Sequence[Size]) -> tuple[Axis, ...]:
+        axes = tuple(Axis(f"{prefix}{i}", size) for i, size in enumerate(shape))
+        for axis in axes:
+            self.k.index(axis)
+        return axes
+
+    def indices(self, axes: Iterable[Axis]) -> Place:
+        return tuple(map(self.k.index, axes))
+
+    def inliner(self, reads: list[Read], through: set[Value]) -> Inliner:
+        """An inliner that stops at what has work or lies in memory, and notes it."""
+
+        def leaf(value: Value, index: Place, guard: Expr | None) -> Expr | None:
+            if value in through or (value not in self.of and value not in self.memory):
+                return None
+            reads.append(Read(value, index))
+            return self.load(value, index, guard)
+
+        return Inliner(self.k, self.producers, leaf)
+
+    def add(self, work: Work, through: set[Value] | None = None) -> Work:
+        """Register a work: find what it reads, and whether it can be prepared."""
+        if through:
+            self.through[work] = through
+        inliner = self.inliner(work.reads, through or set())
+        work.define(inliner, {a: self.k.index(a) for a in work.axes})
+        static = all(isinstance(a.extent, int) for a in work.axes) and not work.value.type.symbols
+        known = all(r.value in self.ready or self._constant(r.value) for r in work.reads)
+        if self.prepares and static and known and work.reads and work.value not in self.results:
+            work.prepared = True
+            self.ready.add(work.value)
+        self.of[work.value] = work
+        return work
+
+    def _constant(self, value: Value) -> bool:
+        return value in self.producers and self.producers[value].op == "constant"
+
+    def point(self, value: Value) -> Work:
+        """A work that computes one element of `value` a point."""
+        node = self.producers[value]
+        axes = self.axes("i", value.type.shape)
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            return inliner.expand(value, tuple(place[a] for a in axes))
+
+        work = Work(len(self.of), node, value, "point", axes, self.indices(axes), define)
+        return self.add(work, self._picked(node) if node.op == "gather" else None)
+
+    def _picked(self, node: Node) -> set[Value]:
+        """Values that a gather of few elements computes for itself rather than has stored."""
+        found: set[Value] = set()
+        source, budget = node.inputs[0], 8
+        if size_bounds(source.type.size - node.output.type.size * 4)[0] < 0:
+            return found
+        pending = [source]
+        while pending:
+            v = pending.pop()
+            maker = self.producers.get(v)
+            if maker is None or v in self.memory:
+                continue
+            if v in self.of:
+                if OPS[maker.op].scalar is None or budget == 0 or v in self.results:
+                    continue
+                budget -= 1
+                found.add(v)
+            pending.extend(maker.inputs)
+        return found
+
+    def reduce(self, node: Node) -> None:
+        (x,) = node.inputs
+        summed = node.attrs["axes"]
+        axes = self.axes("i", x.type.shape)
+        kept = tuple(a for i, a in enumerate(axes) if i not in summed)
+        own = (*kept, *(axes[i] for i in summed))
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            return inliner.at(x, tuple(place[a] for a in axes))
+
+        out = self.indices(kept)
+        name = REDUCTIONS[node.op]
+        self.add(Work(len(self.of), node, node.output, "reduce", own, out, define, name))
+
+    def constant(self, node: Node) -> None:
+        """Data of the library; one number is part of the code that uses it."""
+        if node.output.type.size != 1:
+            self.memory.add(node.output)
+        elif node.output in self.results:
+            self.point(node.output)
+
+    def scatter(self, node: Node) -> None:
+        """One update a batch element: a select.  Else updates are added one after another."""
+        if is_pointwise_scatter(node):
+            self.point(node.output)
+            return
+        x, indices, updates = node.inputs
+        batch, depth = node.attrs["batch"], indices.type.shape[-1]
+        assert isinstance(depth, int)
+        axes = self.axes("i", updates.type.shape)
+        base = self.axes("j", x.type.shape)
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            at = tuple(place[a] for a in axes)
+            here = at[: indices.type.rank - 1]
+            for j in range(depth):
+                inliner.at(indices, (*here, self.k.size(j)))
+            inliner.at(x, self.indices(base))
+            return inliner.at(updates, at)
+
+        del batch
+        out = self.indices(base)
+        work = Work(len(self.of), node, node.output, "scatter", (*axes, *base), out, define)
+        self.add(work)
+
+    def contract(self, node: Node) -> None:
+        a, b = node.inputs
+        at = node.attrs
+        free_a = _others(a, at["batch_a"], at["over_a"])
+        free_b = _others(b, at["batch_b"], at["over_b"])
+        m = product(a.type.shape[i] for i in free_a)
+        n = product(b.type.shape[i] for i in free_b)
+        k = product(a.type.shape[i] for i in at["over_a"])
+        dtype = a.type.dtype
+        most = size_bounds(m * n * k)[1]
+        if not dtype.is_float or most < 512 or not worth_contract(m, n, k, dtype, self.target):
+            self._sum_of_products(node, free_a, free_b)
+            return
+        batch = self.axes("b", [a.type.shape[i] for i in at["batch_a"]])
+        (am, an, ak) = (Axis("m", m), Axis("n", n), Axis("k", k))
+        im, in_, ik = self.indices((am, an, ak))
+        index_a = self._operand(a, batch, at["batch_a"], free_a, im, at["over_a"], ik)
+        index_b = self._operand(b, batch, at["batch_b"], free_b, in_, at["over_b"], ik)
+        a, index_a = self._stored_view(node, a, index_a, (*batch, am, ak))
+        panel = self._panel(node, b, index_b, (m, n, k), an)
+        if panel is None:
+            b, index_b = self._stored_view(node, b, index_b, (*batch, ak, an))
+        else:
+            b, index_b = self._pack(node, b, index_b, batch, an, ak, panel)
+        shape_a = [a.type.shape[i] for i in free_a]
+        shape_b = [node.inputs[1].type.shape[i] for i in free_b]
+        out = (
+            *self.indices(batch),
+            *self.k.unflatten(im, shape_a),
+            *self.k.unflatten(in_, shape_b),
+        )
+        made = Product(batch, am, an, ak, (a, index_a), (b, index_b), panel)
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            del place
+            inliner.at(*made.a)
+            return inliner.at(*made.b)
+
+        own = (*batch, am, an, ak)
+        self.add(Work(len(self.of), node, node.output, "contract", own, out, define, "", made))
+
+    def _operand(
+        self,
+        x: Value,
+        batch: tuple[Axis, ...],
+        batch_dims: tuple[int, ...],
+        free: tuple[int, ...],
+        position: Expr,
+        over: tuple[int, ...],
+        inner: Expr,
+    ) -> Place:
+        """The index of an operand whose free and summed dimensions are one axis each."""
+        index = dict(zip(batch_dims, self.indices(batch), strict=True))
+        shape = x.type.shape
+        index |= dict(zip(free, self.k.unflatten(position, [shape[i] for i in free]), strict=True))
+        index |= dict(zip(over, self.k.unflatten(inner, [shape[i] for i in over]), strict=True))
+        return tuple(index[i] for i in range(x.type.rank))
+
+    def view(self, value: Value, index: Place) -> Load | None:
+        """`value[index]` as a load whose position is affine in the axes, if it is one."""
+        e = self.inliner([], set()).at(value, index)
+        if isinstance(e, Apply) and e.op == "cast":
+            (e,) = e.args
+        if not isinstance(e, Load) or e.guard is not None or e.dtype != value.type.dtype:
+            return None
+        position = self.k.flatten(e.index, e.buffer.shape)
+        return e if self.k.linear(position).affine else None
+
+    def _stored_view(
+        self, node: Node, value: Value, index: Place, axes: tuple[Axis, ...]
+    ) -> tuple[Value, Place]:
+        """A value that lies in memory and an index that a contraction can walk; else a copy."""
+        if self.view(value, index) is None and value not in self.of and value not in self.memory:
+            self.point(value)
+        if self.view(value, index) is not None:
+            return value, index
+        copy = Value(value.type.with_shape(*(a.extent for a in axes)), f"{value.name}_copy")
+        own = self.axes("i", copy.type.shape)
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            at = {old: place[new] for old, new in zip(axes, own, strict=True)}
+            return inliner.at(value, self.k.substitute(index, at))
+
+        self.add(Work(len(self.of), node, copy, "pack", own, self.indices(own), define))
+        return copy, self.indices(axes)
+
+    def _panel(
+        self, node: Node, b: Value, index: Place, sizes: tuple[Size, Size, Size], n: Axis
+    ) -> int | None:
+        """The width of the panels in which `b` is packed, or None: it is read where it is."""
+        m, columns, k = sizes
+        view = self.view(b, index)
+        step: Size | None = None
+        if view is not None:
+            position = self.k.flatten(view.index, view.buffer.shape)
+            step = self.k.linear(position).stride(n)
+        reads: list[Read] = []
+        self.inliner(reads, set()).at(b, index)
+        known = all(r.value in self.ready or self._constant(r.value) for r in reads)
+        constant = self.prepares and known and not b.type.symbols
+        dtype = b.type.dtype
+        worth = worth_packing(
+            m, columns, k, dtype, self.target, unit_stride=step == 1, constant=constant
+        )
+        if not worth:
+            return None
+        batch = product(node.output.type.shape[: len(node.attrs["batch_a"])])
+        s = choose_contract_schedule(m, columns, k, dtype, self.target, batch=batch)
+        return s.nv * s.width
+
+    def _pack(
+        self,
+        node: Node,
+        b: Value,
+        index: Place,
+        batch: tuple[Axis, ...],
+        n: Axis,
+        k: Axis,
+        width: int,
+    ) -> tuple[Value, Place]:
+        """A work that copies `b` into panels; the packed value, and where the product reads it."""
+        e = self.k
+        sizes = tuple(a.extent for a in batch)
+        shape = (*sizes, ceildiv(n.extent, width), k.extent, width)
+        packed = Value(b.type.with_shape(*shape), f"{b.name or 'b'}_packed")
+        rows = self.axes("b", sizes)
+        panel, depth, lane = self.axes("p", shape[len(batch) :])
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            column = e.add(e.mul(place[panel], width), place[lane])
+            own = {old: place[new] for old, new in zip(batch, rows, strict=True)}
+            source = e.substitute(index, own | {n: column, k: place[depth]})
+            inside = e.lt(column, n.extent)
+            return inliner.at(b, source, None if inside is e.true else inside)
+
+        own = (*rows, panel, depth, lane)
+        self.add(Work(len(self.of), node, packed, "pack", own, self.indices(own), define))
+        at, depth_at = e.index(n), e.index(k)
+        read = (*self.indices(batch), e.floordiv(at, width), depth_at, e.mod(at, width))
+        return packed, read
+
+    def _sum_of_products(
+        self, node: Node, free_a: tuple[int, ...], free_b: tuple[int, ...]
+    ) -> None:
+        a, b = node.inputs
+        at = node.attrs
+        batch = self.axes("b", [a.type.shape[i] for i in at["batch_a"]])
+        rows = self.axes("m", [a.type.shape[i] for i in free_a])
+        columns = self.axes("n", [b.type.shape[i] for i in free_b])
+        summed = self.axes("k", [a.type.shape[i] for i in at["over_a"]])
+        of_a = _by_dimension((at["batch_a"], batch), (free_a, rows), (at["over_a"], summed))
+        of_b = _by_dimension((at["batch_b"], batch), (free_b, columns), (at["over_b"], summed))
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            x = inliner.at(a, tuple(place[axis] for axis in of_a))
+            return self.k.apply("mul", x, inliner.at(b, tuple(place[axis] for axis in of_b)))
+
+        own = (*batch, *rows, *columns)
+        work = Work(
+            len(self.of), node, node.output, "reduce", (*own, *summed), self.indices(own), define
+        )
+        work.reduction = "add"
+        self.add(work)
+
+
+def _by_dimension(*pairs: tuple[tuple[int, ...], tuple[Axis, ...]]) -> tuple[Axis, ...]:
+    of = {d: axis for dims, axes in pairs for d, axis in zip(dims, axes, strict=True)}
+    return tuple(of[d] for d in range(len(of)))
+
+
+def _others(x: Value, *taken: tuple[int, ...]) -> tuple[int, ...]:
+    used = {i for dims in taken for i in dims}
+    return tuple(i for i in range(x.type.rank) if i not in used)
+
+
+def _inlined_earlier(works: Works, node: Node) -> None:
+    raise Unsupported(f"{node.op} must be inlined before kernels are made", loc=node.loc)
+
+
+STRUCTURED: dict[str, Callable[[Works, Node], None]] = {
+    **dict.fromkeys(REDUCTIONS, Works.reduce),
+    "contract": Works.contract,
+    "scatter_add": Works.scatter,
+    "constant": Works.constant,
+    "custom_vjp": _inlined_earlier,
+}
