@@ -1,0 +1,78 @@
+"""fluxc: an ahead-of-time compiler for machine-learning models.
+
+import fluxc as fx
+from fluxc import nn, losses, optim
+
+model = nn.Chain(nn.Dense(64, 32, fx.relu), nn.Dense(32, 10))
+
+@fx.export
+def predict(x: fx.f32["batch", 64]):
+    return fx.softmax(model(x), axis=-1)
+
+@fx.export(optimizer=optim.Adam(1e-3))
+def train_step(x: fx.f32["batch", 64], y: fx.i32["batch"]):
+    return losses.logitcrossentropy(model(x), y)
+"""
+
+from fluxc import init, losses, nn, ops, optim
+from fluxc.compiler.errors import (
+    BuildError,
+    DTypeError,
+    FluxcError,
+    ModelFileError,
+    NotDifferentiable,
+    ShapeError,
+    TraceError,
+    Unsupported,
+)
+from fluxc.export import export
+from fluxc.jit import compile, jit
+from fluxc.module import Module, Param, State
+from fluxc.ops import *  # noqa: F403
+from fluxc.ops import random
+from fluxc.tensor import Tensor
+from fluxc.trace import training
+from fluxc.transforms import custom_vjp, grad, value_and_grad, vjp
+from fluxc.types import bf16, bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BuildError",
+    "DTypeError",
+    "FluxcError",
+    "ModelFileError",
+    "Module",
+    "NotDifferentiable",
+    "Param",
+    "ShapeError",
+    "State",
+    "Tensor",
+    "TraceError",
+    "Unsupported",
+    "bf16",
+    "bool_",
+    "compile",
+    "custom_vjp",
+    "dim",
+    "export",
+    "f16",
+    "f32",
+    "f64",
+    "grad",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "init",
+    "jit",
+    "losses",
+    "nn",
+    "optim",
+    "random",
+    "training",
+    "u8",
+    "value_and_grad",
+    "vjp",
+    *ops.__all__,
+]

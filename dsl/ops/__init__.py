@@ -1,0 +1,13 @@
+"""Functions on tensors, by family; `fluxc` re-exports them."""
+
+from fluxc.ops import activation, contract, create, elementwise, index, layout, reduce
+from fluxc.ops.activation import *  # noqa: F403
+from fluxc.ops.contract import *  # noqa: F403
+from fluxc.ops.create import *  # noqa: F403
+from fluxc.ops.elementwise import *  # noqa: F403
+from fluxc.ops.index import *  # noqa: F403
+from fluxc.ops.layout import *  # noqa: F403
+from fluxc.ops.reduce import *  # noqa: F403
+
+FAMILIES = (elementwise, activation, reduce, layout, index, create, contract)
+__all__ = [name for family in FAMILIES for name in family.__all__]

@@ -1,0 +1,441 @@
+"""`fx.export`: functions become entries of a compiled model."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fluxc import optim
+from fluxc.compiler.autodiff import pullback
+from fluxc.compiler.errors import FluxcError, ModelFileError, ShapeError, TraceError
+from fluxc.compiler.ir import types as ir
+from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, size_symbols
+from fluxc.compiler.ir.entry import Entry, ModelSpec, Storage
+from fluxc.compiler.ir.graph import Graph, Loc, Value
+from fluxc.module import Declared, Param, is_container, walk
+from fluxc.naming import declared_names, variable_names
+from fluxc.ops.random import SEED, STEP
+from fluxc.tensor import Operators, Tensor, as_tensor
+from fluxc.trace import NeedsSize, Trace, user_loc
+from fluxc.transforms import ones_like, scalar_float
+from fluxc.tree import structure
+from fluxc.types import ElementType, TensorSpec, resolve_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ExportedFunction", "export", "trace_exports"]
+
+_REGISTRY = "__fluxc_exports__"
+
+
+class ExportedFunction:
+    """An entry of a compiled model.  Inside another entry it is called like the function it was."""
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        *,
+        optimizer: optim.Rule | None = None,
+        wrt: Any = None,
+        training: bool | None = None,
+        name: str | None = None,
+    ) -> None:
+        functools.update_wrapper(self, f)
+        self.f = f
+        self.name = f.__name__ if name is None else name
+        self.loc: Loc | None = Loc(f.__code__.co_filename, f.__code__.co_firstlineno)
+        self.optimizer, self.wrt = optimizer, wrt
+        self.training = optimizer is not None if training is None else training
+        self._check()
+
+    def _check(self) -> None:
+        if not self.name.isidentifier():
+            self._fail(f"{self.name!r} cannot be an entry's name", hint="@fx.export(name='...')")
+        if self.optimizer is not None and not isinstance(self.optimizer, optim.Rule):
+            self._fail(f"{self.optimizer!r} is not an optimiser", hint="optim.Adam(1e-3)")
+        if self.optimizer is not None and not self.training:
+            self._fail("an entry with an optimizer trains: training=False makes no sense")
+        if self.wrt is not None and self.optimizer is None:
+            self._fail(
+                "wrt= says what an optimizer updates", hint="@fx.export(optimizer=..., wrt=...)"
+            )
+        if self.wrt is not None and not is_container(self.wrt):
+            self._fail("wrt= takes a module, a parameter, or a list of them", got=repr(self.wrt))
+
+    def _fail(self, summary: str, **sides: str) -> None:
+        raise ModelFileError(f"export {self.name}: {summary}", loc=self.loc, **sides)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.f(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<export {self.name}>"
+
+    def inputs(self) -> tuple[list[str], list[TensorSpec]]:
+        """Names and declared types.  Errors  ModelFileError for a parameter without one."""
+        try:
+            signature = inspect.signature(self.f, eval_str=True)
+        except Exception as error:  # noqa: BLE001 (whatever the annotation's own code raises)
+            self._fail(f"its annotations cannot be read: {error}")
+        specs: list[TensorSpec] = []
+        for p in signature.parameters.values():
+            if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+                self._fail(f"parameter {p} is not positional", hint="name each input")
+            if p.default is not p.empty:
+                self._fail(
+                    f"parameter {p.name} has a default value", hint="entries take all inputs"
+                )
+            specs.append(self._spec(p))
+        return list(signature.parameters), specs
+
+    def _spec(self, p: inspect.Parameter) -> TensorSpec:
+        if isinstance(p.annotation, TensorSpec):
+            return p.annotation
+        if isinstance(p.annotation, ElementType):
+            return TensorSpec(p.annotation.dtype, ())
+        missing = p.annotation is p.empty
+        raise ModelFileError(
+            f"export {self.name}: parameter {p.name} has "
+            + ("no type" if missing else "a type that is not a tensor's"),
+            loc=self.loc,
+            expected='a tensor type such as fx.f32["batch", 64]',
+            got="" if missing else repr(p.annotation),
+            hint=f'def {self.name}({p.name}: fx.f32["batch", 64], ...)',
+        )
+
+    def trace_model(self, namespace: dict[str, Any]) -> ModelSpec:
+        """Trace every export of the model file whose module-level names are `namespace`."""
+        return trace_exports(_exports(namespace), namespace)
+
+
+def export(
+    f: Callable[..., Any] | None = None,
+    *,
+    optimizer: optim.Rule | None = None,
+    wrt: Any = None,
+    training: bool | None = None,
+    name: str | None = None,
+) -> Any:
+    """Make a function an entry of the compiled model.
+
+        @fx.export
+        def predict(x: fx.f32["batch", 64]):
+            return model(x)
+
+        @fx.export(optimizer=optim.Adam(1e-3))
+        def train_step(x: fx.f32["batch", 64], y: fx.i32["batch"]):
+            return losses.logitcrossentropy(model(x), y)
+
+    optimizer  makes it a training step: the function returns a float scalar, the loss, or
+               (loss, aux...); every trainable parameter that the loss reaches is updated.
+    wrt        a module, a parameter, or a list of them: only these are updated.
+    training   whether dropout drops and batch statistics are used; default: with an optimizer.
+    name       of the entry; the function's by default.
+    """
+    if f is None:
+        return lambda g: export(g, optimizer=optimizer, wrt=wrt, training=training, name=name)
+    if not inspect.isfunction(f):
+        raise ModelFileError(
+            f"fx.export takes a function, got {f!r}",
+            loc=user_loc(),
+            hint="@fx.export above a def; def predict(x: ...): return model(x)",
+        )
+    made = ExportedFunction(f, optimizer=optimizer, wrt=wrt, training=training, name=name)
+    # Kept beside the names themselves: a second def of one name hides the first.
+    f.__globals__.setdefault(_REGISTRY, []).append(made)
+    return made
+
+
+def _exports(namespace: dict[str, Any]) -> list[ExportedFunction]:
+    """The exports of a model file in order of definition.  Errors  ModelFileError for one name twice."""
+    found: dict[int, ExportedFunction] = {}
+    for value in namespace.values():
+        if isinstance(value, ExportedFunction):
+            found.setdefault(id(value), value)
+    by_name: dict[str, ExportedFunction] = {}
+    for made in [*found.values(), *_hidden(namespace, found)]:
+        other = by_name.setdefault(made.name, made)
+        if other is not made:
+            raise ModelFileError(
+                f"two exports are named {made.name!r}",
+                loc=max((made.loc, other.loc), key=lambda loc: loc.line if loc else 0),
+                got=f"{other.loc} and {made.loc}",
+                hint="@fx.export(name='...') gives another name",
+            )
+    return list(found.values())
+
+
+def _hidden(namespace: dict[str, Any], found: dict[int, Any]) -> list[ExportedFunction]:
+    """Exports whose variable was defined again, in one reading of one file."""
+    visible = {e.name: e for e in found.values()}
+    hidden = []
+    for made in namespace.get(_REGISTRY, []):
+        other = visible.get(made.name)
+        if other is None or other is made or made.loc is None or other.loc is None:
+            continue
+        # A file that is read again (a reload, a notebook's cell) defines its names at the same line.
+        if made.loc.file == other.loc.file and made.loc.line != other.loc.line:
+            hidden.append(made)
+    return hidden
+
+
+# Tracing.
+
+
+@dataclass
+class Traced:
+    """An entry before its stored tensors have names."""
+
+    export: ExportedFunction
+    inputs: list[str]
+    trace: Trace
+    results: list[Value]
+    outputs: tuple[str, ...]
+    tree: Any
+    forward: Graph | None
+
+
+def trace_exports(exports: list[ExportedFunction], namespace: dict[str, Any]) -> ModelSpec:
+    """Entries and storages of exports that share the modules of one namespace."""
+    variables = variable_names(namespace)
+    traced = [_trace(e, variables) for e in exports]
+    used = [
+        k for t in traced for k in (*t.trace.reads, *t.trace.updates) if isinstance(k, Declared)
+    ]
+    called = [m for t in traced for m in t.trace.called]
+    names = declared_names(used, called, namespace)
+    storages: dict[str, Storage] = {}
+    entries = [_entry(t, names, storages) for t in traced]
+    order = {"parameter": 0, "state": 1, "optimizer": 2, "hyper": 3, "seed": 4, "step": 5}
+    place = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
+    kept = sorted(
+        storages.values(),
+        key=lambda s: (
+            order[s.kind],
+            place.get(s.name, 0) if s.kind in ("parameter", "state") else 0,
+        ),
+    )
+    return ModelSpec(tuple(entries), tuple(kept))
+
+
+def _trace(made: ExportedFunction, variables: dict[int, str]) -> Traced:
+    """Trace one entry; where it needs a larger least size of a name without a range, trace again."""
+    names, specs = made.inputs()
+    minimum: dict[str, int] = {}
+    for _ in range(100):
+        try:
+            types, stated = resolve_specs(specs, minimum)
+        except FluxcError as error:
+            error.loc = error.loc or made.loc
+            raise
+        try:
+            return _trace_once(made, names, types, variables)
+        except NeedsSize as need:
+            minimum = _raised(minimum, need, stated)
+    raise AssertionError(f"{made.name}: least sizes do not settle")
+
+
+def _raised(minimum: dict[str, int], need: NeedsSize, stated: frozenset[str]) -> dict[str, int]:
+    """The least sizes by which `need` holds, if raising them can make it hold."""
+    symbols = {s.name for s in size_symbols(need.size)}
+    if not symbols or symbols & stated:
+        raise need.error from None
+    low = min(minimum.get(name, 0) for name in symbols)
+    for least in range(low + 1, low + 4097):
+        raised = {name: max(least, minimum.get(name, 0)) for name in symbols}
+        if is_at_least(_with_minimum(need.size, raised), need.least):
+            return minimum | raised
+    raise need.error from None
+
+
+def _with_minimum(size: Size, minimum: dict[str, int]) -> Size:
+    from fluxc.compiler.ir.dims import parse_size
+
+    return parse_size(str(size), {n: Symbol(n, min=least) for n, least in minimum.items()})
+
+
+def _trace_once(
+    made: ExportedFunction, names: list[str], types: list[ir.TensorType], variables: dict[int, str]
+) -> Traced:
+    trace = Trace(training=made.training, variables=variables)
+    arguments = [Tensor(trace.builder.param(t, n)) for n, t in zip(names, types, strict=True)]
+    with trace.active():
+        returned = made.f(*arguments)
+        tree, outputs, values = _outputs(made, names, returned)
+        forward = None
+        if made.optimizer is not None:
+            _check_loss(made, returned)
+            with trace.builder.at(made.loc):
+                forward = trace.builder.graph(made.name, values)
+                _update(made, trace, values[0])
+        if made.training and STEP in trace.reads:
+            trace.updates[STEP] = (Tensor(trace.reads[STEP]) + 1).value
+    return Traced(made, names, trace, values, outputs, tree, forward)
+
+
+def _outputs(
+    made: ExportedFunction, inputs: list[str], returned: Any
+) -> tuple[Any, tuple[str, ...], list[Value]]:
+    """The nesting, names and values of what the function returned."""
+    named: list[tuple[str, Any]] = []
+    _name_leaves("", returned, named)
+    if not named:
+        made._fail("it returns nothing", expected="a tensor, or a tuple, list or dict of tensors")
+    names: list[str] = []
+    values: list[Value] = []
+    for i, (path, leaf) in enumerate(named):
+        if not isinstance(leaf, Operators):
+            raise TraceError(
+                f"export {made.name} returns a {type(leaf).__name__}"
+                + (f" at {path}" if path else ""),
+                loc=made.loc,
+                expected="a tensor, or a tuple, list or dict of tensors",
+                got=repr(leaf)[:80],
+                hint="fx.array(x) makes a tensor of numbers",
+            )
+        name = "loss" if made.optimizer is not None and i == 0 else path or "out"
+        taken = (*inputs, *names)
+        while name in taken or not name.isidentifier():
+            name = f"out_{name}" if (f"out_{name}").isidentifier() else f"out{i}"
+        names.append(name)
+        values.append(as_tensor(leaf).value)
+    return structure(returned), tuple(names), values
+
+
+def _name_leaves(path: str, tree: Any, named: list[tuple[str, Any]]) -> None:
+    if isinstance(tree, dict):
+        for key, part in tree.items():
+            _name_leaves(f"{path}_{key}" if path else str(key), part, named)
+    elif isinstance(tree, tuple | list):
+        for i, part in enumerate(tree):
+            _name_leaves(f"{path}_{i}" if path else f"out{i}", part, named)
+    else:
+        named.append((path, tree))
+
+
+# Training steps.
+
+
+def _check_loss(made: ExportedFunction, returned: Any) -> None:
+    first = returned[0] if isinstance(returned, tuple) and returned else returned
+    if not isinstance(first, Operators) or isinstance(returned, list | dict):
+        made._fail(
+            "a training step must return its loss, or a tuple that begins with it",
+            got=type(returned).__name__,
+        )
+    try:
+        scalar_float(first, "training")
+    except ShapeError as error:
+        raise ShapeError(
+            f"export {made.name}: the loss must be a float scalar",
+            loc=made.loc,
+            expected="f32[]",
+            got=error.got,
+            hint="losses.mse(...) or loss.mean()",
+        ) from None
+
+
+def _update(made: ExportedFunction, trace: Trace, loss: Value) -> None:
+    """Differentiate the loss and trace the optimiser's step."""
+    assert made.optimizer is not None
+    chosen = _reached(made, trace)
+    wrt = [trace.reads[p] for p in chosen]
+    nodes = tuple(trace.builder.nodes)
+    seed = ones_like(Tensor(loss))
+    found = pullback(trace.builder, nodes, [loss], [seed], wrt)
+    gradients = {p: Tensor(g) for p, g in zip(chosen, found, strict=True) if g is not None}
+    if not gradients:
+        made._fail(
+            "the loss reaches no trainable parameter",
+            hint="thaw the module, or call it in the function",
+        )
+    _check_wrt(made, gradients)
+    optim.apply(made.optimizer, trace, gradients)
+
+
+def _reached(made: ExportedFunction, trace: Trace) -> list[Param]:
+    read = [p for p in trace.reads if isinstance(p, Param) and p.trainable]
+    if made.wrt is None:
+        return read
+    wanted = {id(p) for _, p in walk(made.wrt)}
+    return [p for p in read if id(p) in wanted]
+
+
+def _check_wrt(made: ExportedFunction, gradients: dict[Param, Tensor]) -> None:
+    """Each thing named in wrt= has a parameter that the loss reaches."""
+    if made.wrt is None:
+        return
+    named = made.wrt if isinstance(made.wrt, list | tuple) else [made.wrt]
+    for one in named:
+        own = [p for _, p in walk(one)]
+        if not any(p is q for p in own for q in gradients):
+            made._fail(
+                f"wrt= names a {type(one).__name__} that the loss does not reach",
+                got=repr(one).splitlines()[0],
+            )
+
+
+# Entries.
+
+
+def _entry(t: Traced, names: dict[int, str], storages: dict[str, Storage]) -> Entry:
+    """The entry with named storages, which are added to `storages`."""
+    made, builder = t.export, t.trace.builder
+    reads = list(t.trace.reads)
+    updates = list(t.trace.updates)
+    for key in (*reads, *updates):
+        storage = _storage(key, made.name, names)
+        storages.setdefault(storage.name, storage)
+    read_names = tuple(_storage(key, made.name, names).name for key in reads)
+    update_names = tuple(_storage(key, made.name, names).name for key in updates)
+    results = [*t.results, *(t.trace.updates[key] for key in updates)]
+    graph = builder.graph(made.name, results)
+    titles = dict(zip((t.trace.reads[key] for key in reads), read_names, strict=True))
+    return Entry(
+        name=made.name,
+        graph=_named(graph, titles),
+        inputs=tuple(t.inputs),
+        storages=read_names,
+        outputs=t.outputs,
+        updates=update_names,
+        output_tree=t.tree,
+        training=made.training,
+        forward=None if t.forward is None else _named(t.forward, titles),
+        loc=made.loc,
+    )
+
+
+def _named(graph: Graph, titles: dict[Value, str]) -> Graph:
+    """The graph whose parameters have these names."""
+    fresh = {v: Value(v.type, title) for v, title in titles.items()}
+    nodes = tuple(replace(n, inputs=tuple(fresh.get(v, v) for v in n.inputs)) for n in graph.nodes)
+    return Graph(
+        graph.name,
+        tuple(fresh.get(v, v) for v in graph.params),
+        nodes,
+        tuple(fresh.get(v, v) for v in graph.results),
+    )
+
+
+def _storage(key: Any, entry: str, names: dict[int, str]) -> Storage:
+    """What keeps the tensor that a trace knows by `key`."""
+    scalar_i64 = ir.TensorType(ir.i64)
+    if key == SEED if isinstance(key, str) else False:
+        return Storage(SEED, scalar_i64, "seed", 0.0)
+    if isinstance(key, str):
+        return Storage(STEP, scalar_i64, "step", 0.0)
+    if isinstance(key, Declared):
+        trainable = isinstance(key, Param) and key.trainable
+        return Storage(names[id(key)], key.type, key.kind, key.initial, trainable)
+    if isinstance(key, optim.Hyper):
+        name = f"optimizer.{entry}.{key.name}"
+        return Storage(name, ir.TensorType(ir.f32), "hyper", key.value)
+    if isinstance(key, optim.Counter):
+        return Storage(f"optimizer.{entry}.step", scalar_i64, "optimizer", 0.0)
+    assert isinstance(key, optim.Slot)
+    name = f"optimizer.{entry}.{key.name}.{names[key.identity]}"
+    type = key.param.type.with_dtype(optim.wide(key.param))
+    return Storage(name, type, "optimizer", key.init)

@@ -1,0 +1,275 @@
+"""Modules: trees of parameters with a `__call__`."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluxc import init as inits
+from fluxc.compiler.errors import DTypeError, ShapeError, TraceError
+from fluxc.compiler.ir.types import TensorType
+from fluxc.tensor import Operators, Tensor, TensorLike, as_tensor, broadcast, cast
+from fluxc.trace import current, fail, user_loc
+from fluxc.types import DTypeLike, as_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Module", "Param", "State", "freeze", "is_container", "thaw", "walk"]
+
+
+class Declared(Operators):
+    """A tensor that lives in the model.  Declaring it allocates nothing."""
+
+    kind = ""
+
+    def __init__(self, shape: Any, *, init: Any, dtype: DTypeLike) -> None:
+        sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+        for s in sizes:
+            if isinstance(s, bool) or not hasattr(s, "__index__") or s < 0:
+                raise ShapeError(
+                    f"{type(self).__name__}: {s!r} is not a size",
+                    loc=user_loc(),
+                    expected="fixed sizes: integers >= 0",
+                )
+        self._type = TensorType(as_dtype(dtype), tuple(map(int, sizes)))
+        self.init = self._checked(init)
+
+    def _checked(self, init: Any) -> Any:
+        if callable(init) or (isinstance(init, int | float) and not isinstance(init, bool)):
+            return init
+        if isinstance(init, np.ndarray | list | np.generic):
+            array = np.array(init)
+            if array.shape != self.type.shape:
+                raise ShapeError(
+                    f"{type(self).__name__}: the initial value has another shape",
+                    loc=user_loc(),
+                    expected=str(self.type),
+                    got=str(list(array.shape)),
+                )
+            return lambda rng, shape: array
+        raise DTypeError(
+            f"{type(self).__name__}: init={init!r}",
+            loc=user_loc(),
+            expected="a number, an array, or a function of (rng, shape) such as fx.init.randn",
+        )
+
+    @property
+    def type(self) -> TensorType:
+        return self._type
+
+    @property
+    def initial(self) -> float | Callable[[np.random.Generator], np.ndarray]:
+        """The number that fills it, or a function of a generator that makes its first value."""
+        if not callable(self.init):
+            return float(self.init)
+        shape = tuple(int(s) for s in self.type.shape)  # type: ignore[arg-type]
+        return functools.partial(_initial, self.init, shape, self.type)
+
+    def read(self) -> Tensor:
+        """Its value at this point of the program that is being traced."""
+        return Tensor(current(f"the value of {self!r}").read(self, self.type))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.type})"
+
+
+def _initial(
+    init: Callable[..., np.ndarray],
+    shape: tuple[int, ...],
+    type: TensorType,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    array = np.asarray(init(rng, shape))
+    if array.shape != shape:
+        raise ShapeError(
+            "an initialiser returned another shape", expected=str(type), got=str(list(array.shape))
+        )
+    return array
+
+
+class Param(Declared):
+    """A parameter that training changes.  In arithmetic it is its value.
+
+    shape      fixed sizes.
+    init       a number, an array, or a function of (rng, shape) such as `fx.init.randn`.
+    trainable  False: training leaves it alone, though it is saved with the model.
+    """
+
+    kind = "parameter"
+
+    def __init__(
+        self,
+        shape: Any,
+        init: Any = inits.glorot_uniform,
+        dtype: DTypeLike = "f32",
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(shape, init=init, dtype=dtype)
+        self.declared_trainable = trainable and self.type.dtype.is_float
+        self.frozen = False
+
+    @property
+    def trainable(self) -> bool:
+        return self.declared_trainable and not self.frozen
+
+
+class State(Declared):
+    """A tensor that the model keeps but does not train, such as running statistics.
+
+    In arithmetic it is its value; `state.assign(x)` in a training step gives it a new one.
+    """
+
+    kind = "state"
+
+    def __init__(self, shape: Any, init: Any = 0.0, dtype: DTypeLike = "f32") -> None:
+        super().__init__(shape, init=init, dtype=dtype)
+
+    def assign(self, value: TensorLike) -> None:
+        """From here on the state has this value; the model keeps it when the call is over.
+
+        Errors  TraceError in test mode; ShapeError if the value does not broadcast to the state.
+        """
+        trace = current("a state")
+        if not trace.training:
+            fail(
+                TraceError,
+                "a state is assigned in test mode, where entries change nothing",
+                got=repr(self),
+                hint="if fx.training(): state.assign(...)",
+            )
+        x = cast(as_tensor(value), self.type.dtype)
+        offset = len(self.type.shape) - x.ndim
+        pairs = zip(x.shape, self.type.shape[max(offset, 0) :], strict=False)
+        if offset < 0 or any(s not in (1, t) for s, t in pairs):
+            fail(ShapeError, "assign to a state", expected=str(self.type), got=str(x.type))
+        trace.updates[self] = broadcast(x, self.type.shape).value
+
+
+class Module:
+    """The base class of layers and models.
+
+    Assign parameters and other modules in `__init__`, compute in `__call__`:
+
+        class Affine(fx.Module):
+            def __init__(self, n):
+                self.scale, self.shift = fx.Param(n, init=1.0), fx.Param(n, init=0.0)
+
+            def __call__(self, x):
+                return x * self.scale + self.shift
+
+    Lists, tuples and dicts of modules are followed.  A parameter's name is its path:
+    `layers.0.weight`; one that is reached on several ways has the name of the first.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__call__" in cls.__dict__:
+            cls.__call__ = _called(cls.__dict__["__call__"])  # type: ignore[method-assign]
+
+    def parameters(self) -> dict[str, Param]:
+        """All parameters by name, each once."""
+        return {path: p for path, p in walk(self) if isinstance(p, Param)}
+
+    def states(self) -> dict[str, State]:
+        """All states by name, each once."""
+        return {path: s for path, s in walk(self) if isinstance(s, State)}
+
+    def describe(self) -> str | None:
+        """The constructor call that a layer prints as, or None for a tree of its parts."""
+        return None
+
+    def __repr__(self) -> str:
+        from fluxc.show import show
+
+        return show(self)
+
+
+def _called(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps the path of the running module, for messages and names."""
+
+    @functools.wraps(call)
+    def wrapper(self: Module, *args: Any, **kwargs: Any) -> Any:
+        trace = current(f"the result of {type(self).__name__}")
+        if trace.path and trace.path[-1][0] is self:
+            return call(self, *args, **kwargs)  # super().__call__
+        if not trace.path:
+            trace.called.append(self)
+        trace.path.append((self, _path(trace, self)))
+        try:
+            return call(self, *args, **kwargs)
+        finally:
+            trace.path.pop()
+
+    return wrapper
+
+
+def _path(trace: Any, module: Module) -> str:
+    """Where a module that is being called stands: the caller's path and the way from there."""
+    if id(module) in trace.variables:
+        return trace.variables[id(module)]
+    for owner, path in reversed(trace.path):
+        for own, part in subtree(owner):
+            if part is module:
+                return f"{path}.{own}"
+    return type(module).__name__
+
+
+def is_container(x: Any) -> bool:
+    """Whether modules and parameters are looked for inside."""
+    return isinstance(x, Module | Declared | list | tuple | dict)
+
+
+def parts(x: Any) -> Iterator[tuple[str, Any]]:
+    """The named parts of a module or a container that may hold parameters."""
+    if isinstance(x, Module):
+        items = vars(x).items()
+    elif isinstance(x, dict):
+        items = x.items()  # type: ignore[assignment]
+    elif isinstance(x, list | tuple):
+        items = ((str(i), v) for i, v in enumerate(x))  # type: ignore[assignment]
+    else:
+        return
+    yield from ((str(name), part) for name, part in items if is_container(part))
+
+
+def subtree(x: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """Everything below x with its path, each object once, in order of definition."""
+    seen = set() if seen is None else seen
+    for name, part in parts(x):
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        own = f"{path}.{name}" if path else name
+        yield own, part
+        yield from subtree(part, own, seen)
+
+
+def walk(x: Any) -> Iterator[tuple[str, Declared]]:
+    """The parameters and states of a tree with their paths, each once."""
+    if isinstance(x, Declared):
+        yield "", x
+    for path, part in subtree(x):
+        if isinstance(part, Declared):
+            yield path, part
+
+
+def freeze(*trees: Any) -> None:
+    """Training leaves the parameters of these modules alone, until `thaw`."""
+    _set_frozen(trees, frozen=True)
+
+
+def thaw(*trees: Any) -> None:
+    """Undo `freeze`.  Parameters that were declared with trainable=False stay as they are."""
+    _set_frozen(trees, frozen=False)
+
+
+def _set_frozen(trees: tuple[Any, ...], *, frozen: bool) -> None:
+    for tree in trees:
+        if not is_container(tree):
+            raise TraceError(f"a {type(tree).__name__} has no parameters", expected="a module")
+        for _, leaf in walk(tree):
+            if isinstance(leaf, Param):
+                leaf.frozen = frozen

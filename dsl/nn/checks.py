@@ -1,0 +1,48 @@
+"""What layers check about their inputs.  Messages name the layer, its path, expected and got."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fluxc.compiler.errors import ShapeError
+from fluxc.tensor import Tensor, TensorLike, as_tensor
+from fluxc.trace import fail
+
+if TYPE_CHECKING:
+    from fluxc.module import Module
+
+__all__ = ["checked_size", "count", "float_input", "function_name", "with_activation"]
+
+
+def float_input(layer: Module, x: TensorLike, weight: Any = None) -> Tensor:
+    """The input as a float tensor, in the weight's dtype where it is not a float."""
+    t = as_tensor(x)
+    return t if t.type.dtype.is_float else as_tensor(t, "f32" if weight is None else weight.dtype)
+
+
+def checked_size(layer: Module, x: Tensor, axis: int, size: int, expected: str) -> None:
+    """Axis `axis` of x has this size, or a ShapeError."""
+    if x.ndim < (axis + 1 if axis >= 0 else -axis) or x.shape[axis] != size:
+        fail(
+            ShapeError,
+            f"{layer.describe()}: the input does not fit",
+            expected=f"{x.type.dtype}{expected}",
+            got=str(x.type),
+        )
+
+
+def count(what: str, value: Any, least: int = 1) -> int:
+    """A size given to a constructor."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        fail(ShapeError, f"{what} must be an integer >= {least}", got=repr(value))
+    return int(value)
+
+
+def function_name(f: Any) -> str:
+    return getattr(f, "__name__", type(f).__name__)
+
+
+def with_activation(text: str, f: Any) -> str:
+    """A constructor call with its activation, unless that is the identity."""
+    name = function_name(f)
+    return f"{text})" if name == "identity" else f"{text}, {name})"

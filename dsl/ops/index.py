@@ -1,0 +1,315 @@
+"""Indexing: `x[...]` as NumPy has it, and reading at computed positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluxc.compiler.errors import DTypeError, ShapeError, TraceError
+from fluxc.compiler.ir.dims import Dim, Size, ceildiv, is_at_least
+from fluxc.ops.create import iota
+from fluxc.ops.elementwise import where
+from fluxc.ops.layout import expand_dims, normal_axis, stack, transpose
+from fluxc.tensor import Operators, Tensor, TensorLike, as_tensor, broadcast, broadcast_shapes
+from fluxc.trace import NeedsSize, emit, fail, user_loc
+from fluxc.types import DTypeLike, as_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["gather_rows", "getitem", "one_hot", "pick", "take", "take_along_axis", "unstack"]
+
+
+def getitem(x: TensorLike, index: Any) -> Tensor:
+    """x[index]: integers, slices with steps of either sign, None, `...`, and integer tensors.
+
+    An integer drops its axis, None adds one of size 1, integer tensors (or lists, arrays) select:
+    several broadcast together, and their axes stand where the first one stood (first of all where
+    others lie between them).  Negative positions count from the end.  Positions in an integer
+    tensor that are out of range are clamped.
+    Sizes that are symbolic must contain the part that is read for every value of their range; a
+    name without a stated range gets the least size that does.
+
+    Errors  ShapeError for too many indices or one out of range; TraceError for a bool mask.
+    """
+    x = as_tensor(x)
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [_item(i) for i in items]
+    _expand_ellipsis(items, x)
+    basic, advanced = _basic(x, items)
+    return basic if not advanced else _select(basic, advanced)
+
+
+def _item(i: Any) -> Any:
+    """One index, with arrays and lists as tensors; bools are refused."""
+    if isinstance(i, bool | np.bool_):
+        fail(TraceError, "a bool is not an index", hint="fx.where(mask, x, y)")
+    if isinstance(i, list | np.ndarray | Operators):
+        i = as_tensor(i)
+        if i.type.dtype.kind == "b":
+            fail(
+                TraceError,
+                "a bool mask as an index: how many elements it selects is not known while tracing",
+                got=f"x[{i.type}]",
+                hint="fx.where(mask, x, 0), then reduce, or index with integers",
+            )
+        if not i.type.dtype.is_integer:
+            fail(DTypeError, "an index must be an integer tensor", got=str(i.type))
+        return i
+    if i is None or i is Ellipsis or isinstance(i, slice | Dim):
+        return i
+    if hasattr(i, "__index__"):
+        return int(i)
+    fail(
+        TraceError,
+        f"{i!r} is not an index",
+        expected="integers, slices, None, ..., integer tensors",
+    )
+
+
+def _expand_ellipsis(items: list[Any], x: Tensor) -> None:
+    places = [n for n, i in enumerate(items) if i is Ellipsis]
+    used = sum(1 for i in items if i is not None and i is not Ellipsis)
+    if len(places) > 1:
+        fail(ShapeError, "an index has one ... at most")
+    if used > x.ndim:
+        fail(ShapeError, f"{used} indices of a tensor with {x.ndim} axes", got=str(x.type))
+    place = places[0] if places else len(items)
+    items[place : place + len(places)] = [slice(None)] * (x.ndim - used)
+
+
+Advanced = list[tuple[int, Tensor]]
+
+
+def _basic(x: Tensor, items: list[Any]) -> tuple[Tensor, Advanced]:
+    """Everything but integer tensors; those are returned with the axes that they select along."""
+    starts: list[Size] = []
+    limits: list[Size] = []
+    steps: list[int] = []
+    reverse: list[int] = []
+    shape: list[Size | None] = []  # of the result; None: from the slice at `axis`
+    advanced: Advanced = []
+    separated, gap = False, False
+    for item in items:
+        if item is None:
+            shape.append(1)
+            gap = gap or bool(advanced)
+            continue
+        axis = len(starts)
+        size = x.shape[axis]
+        if isinstance(item, Tensor):
+            separated = separated or (gap and bool(advanced))
+            advanced.append((len(shape), item))
+            item = slice(None)
+        elif isinstance(item, slice):
+            gap = gap or bool(advanced)
+        start, limit, step, turned = _span(item, size, axis)
+        starts.append(start), limits.append(limit), steps.append(step)
+        if turned:
+            reverse.append(axis)
+        if isinstance(item, slice):
+            shape.append(ceildiv(limit - start, step))
+    y = x
+    if tuple(starts) != (0,) * x.ndim or tuple(limits) != x.shape or any(s != 1 for s in steps):
+        value = emit(
+            "slice", x.value, starts=tuple(starts), limits=tuple(limits), steps=tuple(steps)
+        )
+        y = Tensor(value)
+    if reverse:
+        y = Tensor(emit("reverse", y.value, axes=tuple(reverse)))
+    if tuple(shape) != y.shape:
+        y = Tensor(emit("reshape", y.value, shape=tuple(shape)))
+    if separated:
+        advanced.append((-1, advanced[0][1]))
+    return y, advanced
+
+
+def _span(item: Any, size: Size, axis: int) -> tuple[Size, Size, int, bool]:
+    """start, limit, step >= 1 and whether the span is read backwards."""
+    if not isinstance(item, slice):
+        start = item if not _is_negative(item) else size + item
+        if isinstance(size, int) and isinstance(item, int) and not -size <= item < size:
+            fail(ShapeError, f"index {item} is out of range for axis {axis} of size {size}")
+        _require(size, start, start + 1, f"index {item} of axis {axis}")
+        return start, start + 1, 1, False
+    step = 1 if item.step is None else item.step
+    if not isinstance(step, int) or step == 0:
+        fail(ShapeError, f"a slice's step must be an integer other than 0, got {item.step!r}")
+    for bound in (item.start, item.stop):
+        if bound is not None and not isinstance(bound, Dim) and not hasattr(bound, "__index__"):
+            fail(TraceError, f"a slice from {item.start!r} to {item.stop!r}", expected="integers")
+    if isinstance(size, int) and not any(isinstance(b, Dim) for b in (item.start, item.stop)):
+        return _fixed_span(range(*item.indices(size)))
+    if step < 0:
+        return _backward_span(item, size, step, axis)
+    start = _bound(item.start, size, 0)
+    limit = _bound(item.stop, size, size)
+    _require(size, start, limit, f"slice {_show(item)} of axis {axis}")
+    return start, limit, step, False
+
+
+def _fixed_span(span: range) -> tuple[Size, Size, int, bool]:
+    if not span:
+        return 0, 0, 1, False
+    low, high = (span[0], span[-1]) if span.step > 0 else (span[-1], span[0])
+    return low, high + 1, abs(span.step), span.step < 0
+
+
+def _backward_span(item: slice, size: Size, step: int, axis: int) -> tuple[Size, Size, int, bool]:
+    """A slice with a negative step: the elements that it reads, from the lowest."""
+    first = _bound(item.start, size, size - 1)
+    end = -1 if item.stop is None else _bound(item.stop, size, 0)  # exclusive
+    limit = first + 1
+    if step == -1:
+        start: Size = end + 1
+    else:
+        count = ceildiv(first - end, -step)
+        start = first - (count - 1) * -step
+    _require(size, start, limit, f"slice {_show(item)} of axis {axis}")
+    return start, limit, -step, True
+
+
+def _bound(bound: Any, size: Size, default: Size) -> Size:
+    if bound is None:
+        return default
+    return size + bound if _is_negative(bound) else bound
+
+
+def _is_negative(i: Any) -> bool:
+    """Whether an index counts from the end: a negative integer, or a size that is never positive."""
+    return i < 0 if isinstance(i, int) else is_at_least(-1, i)
+
+
+def _show(item: slice) -> str:
+    parts = ["" if p is None else str(p) for p in (item.start, item.stop)]
+    return ":".join(parts + ([] if item.step is None else [str(item.step)]))
+
+
+def _require(size: Size, start: Size, limit: Size, what: str) -> None:
+    """0 <= start <= limit <= size must hold for every value of the symbols."""
+    for least, most in ((0, start), (start, limit), (limit, size)):
+        if not is_at_least(most, least):
+            error = ShapeError(
+                f"{what}, whose size is {size}, may lie outside of it",
+                loc=user_loc(),
+                expected=f"{most} >= {least} for every size in the declared range",
+                hint="declare the least size, such as fx.dim('n', min=...)",
+            )
+            raise NeedsSize(most - least, 0, error)
+
+
+# Integer tensors.
+
+
+def _select(x: Tensor, advanced: Advanced) -> Tensor:
+    """Read x at integer tensors along some axes."""
+    separated = advanced[-1][0] == -1
+    if separated:
+        advanced = advanced[:-1]
+    axes = [axis for axis, _ in advanced]
+    at = broadcast_shapes(*(i.shape for _, i in advanced))
+    columns = [_wrapped(broadcast(i, at), x.shape[axis]) for axis, i in advanced]
+    place = 0 if separated else axes[0]
+    return _gather_axes(x, axes, columns, place)
+
+
+def _wrapped(index: Tensor, size: Size) -> Tensor:
+    """Negative positions count from the end."""
+    if index.type.dtype.kind == "u":
+        return index
+    index = as_tensor(index, "i64") if index.type.dtype.bits < 32 else index
+    return where(index < 0, index + size, index)
+
+
+def _gather_axes(x: Tensor, axes: list[int], columns: list[Tensor], place: int) -> Tensor:
+    """x read at columns[i] along axes[i]; the columns' own axes come to stand at `place`."""
+    rest = [a for a in range(x.ndim) if a not in axes]
+    front = transpose(x, [*axes, *rest])
+    met = columns if len(columns) == 1 else [as_tensor(c, "i64") for c in columns]
+    indices = stack(met, axis=-1) if len(met) > 1 else expand_dims(met[0], -1)
+    y = Tensor(emit("gather", front.value, indices.value, batch=0))
+    rank, before = columns[0].ndim, sum(1 for a in rest if a < place)
+    moved = [*range(rank, rank + before), *range(rank), *range(rank + before, y.ndim)]
+    return transpose(y, moved)
+
+
+def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
+    """x at integer positions along an axis (of the flat tensor by default); negative from the end.
+
+    Shapes  the axis is replaced by the axes of `indices`.  Positions out of range are clamped.
+    """
+    x = as_tensor(x)
+    x = x.ravel() if axis is None else x
+    a = normal_axis(0 if axis is None else axis, x.ndim)
+    i = _integers(indices)
+    return _gather_axes(x, [a], [_wrapped(i, x.shape[a])], a)
+
+
+def gather_rows(x: TensorLike, indices: TensorLike) -> Tensor:
+    """x[indices] for positions in 0 .. size - 1, which a compiled entry checks where they are inputs."""
+    return _gather_axes(as_tensor(x), [0], [_integers(indices)], 0)
+
+
+def _integers(indices: TensorLike) -> Tensor:
+    i = as_tensor(indices)
+    if not i.type.dtype.is_integer:
+        fail(DTypeError, "indices must be integers", got=str(i.type), hint="indices.astype(fx.i32)")
+    return i
+
+
+def take_along_axis(x: TensorLike, indices: TensorLike, axis: int = -1) -> Tensor:
+    """y[..., i, ...] = x[..., indices[..., i, ...], ...] along an axis; negative from the end.
+
+    Shapes  x and indices are equal but for `axis`.
+    """
+    x, i = as_tensor(x), _integers(indices)
+    a = normal_axis(axis, x.ndim)
+    if i.ndim != x.ndim or any(s != t for n, (s, t) in enumerate(_zip(x, i)) if n != a):
+        fail(
+            ShapeError,
+            f"take_along_axis along axis {axis}: shapes differ elsewhere",
+            expected=str(x.type),
+            got=str(i.type),
+        )
+    order = [*(n for n in range(x.ndim) if n != a), a]
+    front, at = transpose(x, order), transpose(_wrapped(i, x.shape[a]), order)
+    y = emit("gather", front.value, expand_dims(at, -1).value, batch=x.ndim - 1)
+    back = [*range(a), x.ndim - 1, *range(a, x.ndim - 1)]
+    return transpose(Tensor(y), back)
+
+
+def _zip(x: Tensor, y: Tensor) -> list[tuple[Size, Size]]:
+    return list(zip(x.shape, y.shape, strict=True))
+
+
+def pick(x: TensorLike, labels: TensorLike) -> Tensor:
+    """x[..., labels[...]]: one element of the last axis for each label in 0 .. size - 1.
+
+    Shapes  [..., n], [...] -> [...].
+    """
+    x, i = as_tensor(x), _integers(labels)
+    value = emit("gather", x.value, expand_dims(i, -1).value, batch=x.ndim - 1)
+    return Tensor(value)
+
+
+def one_hot(x: TensorLike, num_classes: Size, axis: int = -1, dtype: DTypeLike = "f32") -> Tensor:
+    """1 where a new axis of `num_classes` equals the label, 0 elsewhere; other labels give zeros.
+
+    Shapes  [...] -> [..., num_classes] for axis = -1.
+    """
+    labels = _integers(x)
+    place = normal_axis(axis, labels.ndim + 1)
+    shape = (*labels.shape[:place], num_classes, *labels.shape[place:])
+    classes = iota(shape, place, labels.dtype)
+    return (classes == expand_dims(labels, place)).astype(as_dtype(dtype))
+
+
+def unstack(x: TensorLike, axis: int = 0) -> Sequence[Tensor]:
+    """The parts of a tensor along an axis of fixed size, without that axis."""
+    x = as_tensor(x)
+    a = normal_axis(axis, x.ndim)
+    if not isinstance(x.shape[a], int):
+        fail(ShapeError, f"unstack of axis {axis}, whose size {x.shape[a]} is not fixed")
+    whole = (slice(None),) * a
+    return [x[(*whole, i)] for i in range(x.shape[a])]

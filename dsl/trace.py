@@ -1,0 +1,177 @@
+"""What is being traced now: the graph under construction, the mode, and where the user stands."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fluxc.compiler.errors import FluxcError, TraceError
+from fluxc.compiler.ir.build import Builder
+from fluxc.compiler.ir.graph import Graph, Loc
+from fluxc.compiler.ops import infer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.ir.graph import Node, Value
+    from fluxc.compiler.ir.types import TensorType
+
+__all__ = ["NeedsSize", "Trace", "current", "emit", "emit_all", "fail", "training", "user_loc"]
+
+_CURRENT: ContextVar[Trace | None] = ContextVar("fluxc_trace", default=None)
+_HINT = "call it inside a function under @fx.export, or through fx.jit(f)"
+
+
+class NeedsSize(Exception):  # noqa: N818
+    """The program reads a part that exists only if `size` is at least `least`."""
+
+    def __init__(self, size: Size, least: int, error: FluxcError) -> None:
+        self.size, self.least, self.error = size, least, error
+        super().__init__(str(error))
+
+
+class Trace:
+    """One traced entry.
+
+    builder:   collects the nodes; its params are the inputs, then the storages in order of use.
+    training:  whether dropout drops and batch statistics are used and recorded.
+    variables: names of the model file's modules, by identity, for paths in messages.
+    reads:     stored tensors that were read, by what declares them.
+    updates:   new values of stored tensors.
+    shadows:   values that stand for parameters while a gradient with respect to them is taken.
+    path:      the modules that are being called, with the path of each.
+    called:    the outermost modules that were called, in order.
+    """
+
+    def __init__(self, *, training: bool, variables: dict[int, str] | None = None) -> None:
+        self.builder = Builder(infer)
+        self.training = training
+        self.variables = variables or {}
+        self.reads: dict[Any, Value] = {}
+        self.updates: dict[Any, Value] = {}
+        self.shadows: dict[Any, Value] = {}
+        self.path: list[tuple[Any, str]] = []
+        self.called: list[Any] = []
+        self.sites = 0
+
+    def read(self, key: Any, type: TensorType) -> Value:
+        """The value of the stored tensor that `key` declares, as this point of the program sees it."""
+        if key in self.shadows:
+            return self.shadows[key]
+        if key in self.updates:
+            return self.updates[key]
+        if key not in self.reads:
+            self.reads[key] = self.builder.param(type)
+        return self.reads[key]
+
+    def next_site(self) -> int:
+        """A number of its own for each place that draws random numbers."""
+        self.sites += 1
+        return self.sites - 1
+
+    @property
+    def layer(self) -> str:
+        return self.path[-1][1] if self.path else ""
+
+    @contextmanager
+    def active(self) -> Iterator[Trace]:
+        token = _CURRENT.set(self)
+        try:
+            yield self
+        finally:
+            _CURRENT.reset(token)
+
+    @contextmanager
+    def shadowing(self, shadows: dict[Any, Value]) -> Iterator[None]:
+        before = self.shadows
+        self.shadows = {**before, **shadows}
+        try:
+            yield
+        finally:
+            self.shadows = before
+
+    def region(self, run: Callable[[], list[Value]]) -> tuple[list[Node], list[Value]]:
+        """Run a part of the program apart: the nodes that it adds are taken out and returned.
+
+        Errors  TraceError if it assigns state, which would escape.
+        """
+        nodes, updates = self.builder.nodes, dict(self.updates)
+        self.builder.nodes = []
+        try:
+            results = run()
+            if self.updates != updates:
+                fail(TraceError, "state cannot be assigned inside a function with its own gradient")
+            return self.builder.nodes, results
+        finally:
+            self.builder.nodes, self.updates = nodes, updates
+
+
+def current(what: str = "a tensor's value") -> Trace:
+    """The trace under way.
+
+    Errors  TraceError outside of one.
+    """
+    trace = _CURRENT.get()
+    if trace is None:
+        raise TraceError(
+            f"{what} exists only while a function is traced", loc=user_loc(), hint=_HINT
+        )
+    return trace
+
+
+def training() -> bool:
+    """Whether the entry that is being traced is a training step (or asked for `training=True`)."""
+    return current("the mode").training
+
+
+def user_loc() -> Loc | None:
+    """The user's own line: the innermost frame outside of this package."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fluxc":
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return None
+    trace = _CURRENT.get()
+    return Loc(frame.f_code.co_filename, frame.f_lineno, trace.layer if trace else "")
+
+
+def emit_all(op: str, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:
+    """Add an operation to the program that is being traced, located at the user's line."""
+    builder = current(f"the result of {op}").builder
+    with builder.at(user_loc()):
+        return builder.emit_all(op, *inputs, **attrs)
+
+
+def emit(op: str, *inputs: Value, **attrs: Any) -> Value:
+    """`emit_all` for operations with one result."""
+    (value,) = emit_all(op, *inputs, **attrs)
+    return value
+
+
+def fail(
+    kind: type[FluxcError], summary: str, *, expected: str = "", got: str = "", hint: str = ""
+) -> NoReturn:
+    """Raise an error that names the user's line and the layer that was running."""
+    raise kind(summary, loc=user_loc(), expected=expected, got=got, hint=hint)
+
+
+def close(
+    name: str, params: list[Value], nodes: list[Node], results: list[Value]
+) -> tuple[Graph, list[Value]]:
+    """A graph of its own from nodes of a trace, and the outer values that it captured.
+
+    The captured values become the graph's last parameters.
+    """
+    own = {*params, *(v for n in nodes for v in n.outputs)}
+    used = [*(v for n in nodes for v in n.inputs), *results]
+    captured = list(dict.fromkeys(v for v in used if v not in own))
+    inner = Builder(infer)
+    env = {v: inner.param(v.type, v.name) for v in (*params, *captured)}
+    for node in nodes:
+        with inner.at(node.loc):
+            outputs = inner.emit_all(node.op, *(env[v] for v in node.inputs), **node.attrs)
+        env.update(zip(node.outputs, outputs, strict=True))
+    return inner.graph(name, [env[v] for v in results]), captured
