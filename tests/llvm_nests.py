@@ -6,6 +6,8 @@ import ctypes
 import mmap
 
 import numpy as np
+from llvmlite import binding, ir
+
 from fluxc.compiler.backends.llvm.loops import emit_nest, parallel_count
 from fluxc.compiler.backends.llvm.object import optimized
 from fluxc.compiler.backends.llvm.target import native_target
@@ -13,7 +15,6 @@ from fluxc.compiler.backends.llvm.values import declare_target
 from fluxc.compiler.ir.dims import evaluate_size
 from fluxc.compiler.kernels.evaluate import from_storage, run_kernel, to_storage
 from fluxc.compiler.kernels.kernel import kernel_stores, kernel_symbols
-from llvmlite import binding, ir
 
 PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None)

@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
+from llvm_nests import check_nest
+
 from fluxc.compiler.backends.llvm.target import native_target, target_for
 from fluxc.compiler.ir.dims import dim
 from fluxc.compiler.ir.types import DTYPES, bool_, f16, f32, f64, i8, i32, i64
@@ -21,7 +23,6 @@ from fluxc.compiler.kernels.kernel import (
     walk,
 )
 from fluxc.compiler.kernels.schedule import NestSchedule
-from llvm_nests import check_nest
 
 SIZES = (0, 1, 3, 17, 64, 129)
 N, M = dim("n"), dim("m")
