@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxc.compiler.ir.dims import product, size_bounds
+from fluxc.compiler.ir.types import i64
 from fluxc.compiler.ops.checks import check_axes, check_dtype
 from fluxc.compiler.ops.op import Op, ZeroGradient, register
 from fluxc.compiler.ops.reference import quiet
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["identity_of"]
 
 Axes = tuple[int, ...]
+DOUBLED = 2**20  # the greatest size that running products reach, in 20 steps
 
 
 def kept_axes(rank: int, axes: Axes) -> Axes:
@@ -88,7 +90,7 @@ def extremum_vjp(beaten: str) -> Callable[..., tuple[Term]]:
 
 
 def prod_vjp(dy: Term, _y: Term, x: Term, *, axes: Axes) -> tuple[Term]:
-    """Each element gets the product of all the others: of those before it and those after it.
+    """Each element gets the product of all the others.
 
     Nothing is divided by, so zeros are as good as other numbers, in every order of derivative.
     """
@@ -97,11 +99,24 @@ def prod_vjp(dy: Term, _y: Term, x: Term, *, axes: Axes) -> tuple[Term]:
     rows = tuple(x.shape[a] for a in kept)
     count = product(x.shape[a] for a in axes)
     line = moved.reshape(shape=(*rows, count))
-    before = _products_before(line)
-    after = _products_before(line.reverse(axes=(len(kept),))).reverse(axes=(len(kept),))
-    others = (before * after).reshape(shape=moved.shape)
+    others = _products_of_others(line).reshape(shape=moved.shape)
     back = tuple((kept + axes).index(a) for a in range(x.type.rank))
     return (spread(dy, x, axes) * others.transpose(axes=back),)
+
+
+def _products_of_others(x: Term) -> Term:
+    """Along the last axis: those before times those after, or where the axis has no small bound,
+    all but the diagonal of a square."""
+    last = x.type.rank - 1
+    if size_bounds(x.shape[last])[1] <= DOUBLED:
+        after = _products_before(x.reverse(axes=(last,))).reverse(axes=(last,))
+        return _products_before(x) * after
+    square = x.broadcast(shape=(*x.shape, x.shape[last]), axes=(*range(last), last + 1))
+    row, column = (
+        Term(x.b, x.b.emit("iota", dtype=i64, shape=square.shape, axis=axis))
+        for axis in (last, last + 1)
+    )
+    return row.eq(column).select(1.0, square).reduce_prod(axes=(last + 1,))
 
 
 def _products_before(x: Term) -> Term:
