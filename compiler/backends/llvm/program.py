@@ -8,6 +8,7 @@ runtime's functions are those of runtime/native/abi.h.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fluxc.compiler.ir.dims import Size, Symbol
-    from fluxc.compiler.ir.entry import Entry, ModelSpec
+    from fluxc.compiler.ir.entry import ModelSpec
     from fluxc.compiler.kernels.program import Launch, Place, Program, Scheduled
     from fluxc.compiler.kernels.schedule import Target
 
@@ -168,7 +169,7 @@ class _Emitter:
     def kernel(self, scheduled: Scheduled) -> ir.Function:
         """The function of a kernel; equal kernels share one."""
         kernel, schedule = scheduled.kernel, scheduled.schedule
-        text = print_kernel(kernel, schedule)
+        text = print_kernel(replace(kernel, name="kernel"), schedule)
         if text not in self.kernels:
             name = self.unique(kernel.name)
             if isinstance(kernel, Contract):
