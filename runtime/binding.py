@@ -601,7 +601,8 @@ class _Hyperparameters(MutableMapping[str, Any]):
             wide = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
             raise TypeError(f"hyper-parameter {name} must be a number, got {value!r}") from None
-        a = wide.astype(_DTYPE[t.dtype])
+        with np.errstate(all="ignore"):  # what does not fit is refused below, or by native code
+            a = wide.astype(_DTYPE[t.dtype])
         if a.shape != t.shape:
             raise ValueError(
                 _message(

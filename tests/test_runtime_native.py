@@ -22,7 +22,9 @@ def build(folder, program, sanitizer):
 
 
 def run(*command):
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -87,10 +89,16 @@ def test_half_precision_fills_round_to_nearest_even(tmp_path):
     command = ["cc", *flags, "-x", "c", "-", *SOURCES, "-o", program]
     subprocess.run([str(c) for c in command], input=code, text=True, check=True)
     halves = np.arange(0, 0x7C00, 7, dtype=np.uint16).view(np.float16).astype(np.float64)
-    values = np.concatenate([halves, (halves[1:] + halves[:-1]) / 2, halves * 1.0001, [1e9, 65519.9, 65520]])
+    values = np.concatenate(
+        [halves, (halves[1:] + halves[:-1]) / 2, halves * 1.0001, [1e9, 65519.9, 65520]]
+    )
     values = np.concatenate([values, -values])
     done = subprocess.run(
-        [program], input="\n".join(map(repr, values.tolist())), capture_output=True, text=True, check=True
+        [program],
+        input="\n".join(map(repr, values.tolist())),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     got = np.array(done.stdout.split(), dtype=np.uint16)
     with np.errstate(over="ignore"):

@@ -9,7 +9,7 @@ from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.ir.dims import Dim, Symbol, size_symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.entry import Entry, ModelSpec
@@ -114,34 +114,30 @@ def solve(entry: Entry, program: Program) -> list[list[Any]]:
     known: set[Symbol] = set()
     wanted = set(program.symbols)
     while not wanted <= known:
-        found = min(
-            (s for s in (_step(size, i, axis, known) for size, i, axis in axes) if s is not None),
-            key=lambda s: (s[1] != (s[1][0], *s[1][1:3], 1, 0), s[1][1], s[1][2]),
-            default=None,
-        )
-        if found is None:
+        found = [step for at in axes for step in _steps(*at, known)]
+        if not found:
             unknown = ", ".join(sorted(s.name for s in wanted - known))
             raise FluxcError(
                 f"{entry.name}: the value of size {unknown} cannot be told from the inputs' shapes",
                 loc=entry.loc,
-                expected="an input with an axis of that size alone, or of a multiple of it plus a constant",
+                expected="an input with an axis of that size, or of a multiple of it plus a constant",
             )
-        symbol, step = found
+        # An axis that is the size alone gives the clearest messages; else the first one.
+        symbol, *step = min(found, key=lambda s: s[3:] != (1, 0))
         known.add(symbol)
-        steps.append([symbol.name, *step[1:]])
+        steps.append([symbol.name, *step])
     return steps
 
 
-def _step(
+def _steps(
     size: Dim, i: int, axis: int, known: set[Symbol]
-) -> tuple[Symbol, tuple[str, int, int, int, int | str]] | None:
+) -> Iterator[tuple[Symbol, int, int, int, int | str]]:
     """The step that solves `size` for its only unknown symbol, if it is linear in it."""
     unknown = size_symbols(size) - known
     if len(unknown) != 1:
-        return None
+        return
     (symbol,) = unknown
     factor = dict(size.terms).get((symbol,), 0)
     rest = size - Dim((((symbol,), 1),)) * factor
-    if factor <= 0 or symbol in size_symbols(rest):
-        return None
-    return symbol, (symbol.name, i, axis, factor, _size(rest))
+    if factor > 0 and symbol not in size_symbols(rest):
+        yield symbol, i, axis, factor, _size(rest)

@@ -24,7 +24,13 @@ BATCH, N, K = dim("batch"), dim("n"), dim("k", min=2, max=64, multiple_of=2)
 def storages():
     optimizer = "optimizer.train_step"
     return (
-        Storage("layer.weight", TensorType(f32, (3, 4)), "parameter", lambda g: g.normal(size=(3, 4)), True),
+        Storage(
+            "layer.weight",
+            TensorType(f32, (3, 4)),
+            "parameter",
+            lambda g: g.normal(size=(3, 4)),
+            True,
+        ),
         Storage("layer.bias", TensorType(f32, (3,)), "parameter", 0.5, True),
         Storage(f"{optimizer}.momentum.layer.bias", TensorType(f32, (3,)), "optimizer", 0.25),
         Storage("norm.mean", TensorType(f64, (3,)), "state", 1.0),
@@ -38,7 +44,14 @@ def described(name, inputs, outputs, tree="leaf", updates=()):
     """An entry and its program, as far as an artifact is concerned."""
     symbols = {s for t in inputs.values() for s in t.symbols}
     entry = Entry(
-        name, Graph(name, (), (), ()), tuple(inputs), (), tuple(outputs), updates, tree, bool(updates)
+        name,
+        Graph(name, (), (), ()),
+        tuple(inputs),
+        (),
+        tuple(outputs),
+        updates,
+        tree,
+        bool(updates),
     )
     program = Program(
         name, tuple(symbols), tuple(inputs.values()), tuple(outputs.values()), (), updates,
@@ -51,7 +64,9 @@ def model():
     x, y = TensorType(f32, (BATCH, 4)), TensorType(i32, (BATCH,))
     pairs = [
         described("predict", {"x": x}, {"y": TensorType(f32, (BATCH, 3))}),
-        described("train_step", {"x": x, "y": y}, {"loss": TensorType(f32)}, "leaf", ("layer.bias",)),
+        described(
+            "train_step", {"x": x, "y": y}, {"loss": TensorType(f32)}, "leaf", ("layer.bias",)
+        ),
         described(
             "mix",
             {
@@ -60,7 +75,11 @@ def model():
                 "flag": TensorType(bool_),
                 "ids": TensorType(i64, (2 * N,)),
             },
-            {"sum": TensorType(f32, (N,)), "doubled": TensorType(i64, (2 * N,)), "total": TensorType(f32)},
+            {
+                "sum": TensorType(f32, (N,)),
+                "doubled": TensorType(i64, (2 * N,)),
+                "total": TensorType(f32),
+            },
             ("dict", {"sum": "leaf", "all": ("tuple", ["leaf", "leaf"])}),
         ),
         described(
@@ -82,7 +101,9 @@ def hand_object(folder):
 
 def write_hand(folder, code, **options):
     spec, programs = model()
-    write_package(folder, "hand", spec, programs, code, TARGET, version="test", threads=2, **options)
+    write_package(
+        folder, "hand", spec, programs, code, TARGET, version="test", threads=2, **options
+    )
 
 
 def expected_predict(m, x):

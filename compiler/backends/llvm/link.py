@@ -31,15 +31,9 @@ __all__ = ["RuntimeBuild", "link_library", "runtime_sources", "start_runtime_bui
 
 SOURCES = ("error.c", "model.c", "call.c", "threads.c", "weights.c")
 HEADERS = ("abi.h", "runtime.h")
-COMPILE = (
-    "-std=c99 -O2 -g0 -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections"
-    " -fno-ident -pthread -Wall"
-).split()
+COMPILE = ["-std=c99", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-fno-ident", "-pthread", "-Wall"]
 # -z defs: what neither the object, the runtime, libgcc nor the C library defines is an error.
-LINK = (
-    "-shared -pthread -nodefaultlibs -Wl,--gc-sections -Wl,--strip-debug -Wl,--build-id=none"
-    " -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--hash-style=gnu"
-).split()
+LINK = ["-shared", "-pthread", "-nodefaultlibs", "-Wl,--gc-sections", "-Wl,--strip-debug", "-Wl,--build-id=none", "-Wl,--no-demangle", "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,--hash-style=gnu"]
 LIBRARIES = ("-lgcc", "-lc")
 C_LIBRARY = re.compile(r"(lib(c|pthread)\.(so\.6|so\.0|so|musl-\w+\.so\.1))|ld-(linux|musl)\S*")
 UNDEFINED = re.compile(r"undefined (?:reference to|symbol:) [`'‘]?([^'’\s]+)")
@@ -88,7 +82,9 @@ def _refuse(what: str, command: list[str], errors: str) -> None:
             expected="code that calls the C library alone",
         )
     lines = [line for line in errors.strip().splitlines() if line.strip()]
-    raise BuildError(f"{what} failed: {' '.join(command[:1])}", got="\n            ".join(lines[:8]))
+    raise BuildError(
+        f"{what} failed: {' '.join(command[:1])}", got="\n            ".join(lines[:8])
+    )
 
 
 @dataclass(slots=True)
@@ -137,7 +133,13 @@ def start_runtime_build(target: Target | None = None) -> RuntimeBuild:
         _check_machine(target.triple, identity)
     version = _run([*compiler, "--version"], "asking the C compiler for its version")
     key = hashlib.sha256()
-    for part in (*compiler, identity, version, *COMPILE, *(t for pair in sources.items() for t in pair)):
+    for part in (
+        *compiler,
+        identity,
+        version,
+        *COMPILE,
+        *(t for pair in sources.items() for t in pair),
+    ):
         key.update(f"{len(part)}:{part}".encode())
     cached = _cache_folder()
     cached = cached / f"runtime-{key.hexdigest()[:32]}.o" if cached is not None else None
@@ -167,7 +169,7 @@ def _compile(compiler: list[str], sources: dict[str, str], folder: Path) -> subp
 
 
 def _check_machine(triple: str, machine: str) -> None:
-    wanted, own = triple.split("-")[0], machine.split("-")[0]
+    wanted, own = triple.split("-", maxsplit=1)[0], machine.split("-", maxsplit=1)[0]
     same = {"amd64": "x86_64", "arm64": "aarch64"}
     if same.get(wanted, wanted) != same.get(own, own) or "linux" not in triple:
         raise Unsupported(
@@ -223,7 +225,9 @@ def link_library(
         here = Path(folder)
         (here / "model.o").write_bytes(object_bytes)
         (here / "runtime.o").write_bytes(runtime.object_bytes())
-        (here / "names").write_text(f"{{ global: {' '.join(f'{n};' for n in names)} local: *; }};\n")
+        (here / "names").write_text(
+            f"{{ global: {' '.join(f'{n};' for n in names)} local: *; }};\n"
+        )
         parts = [str(here / "model.o"), str(here / "runtime.o")]
         options = [f"-Wl,-soname,{output.name}", f"-Wl,--version-script={here / 'names'}"]
         command = [*runtime.compiler, *LINK, *options, *parts, *LIBRARIES, "-o", str(output)]
