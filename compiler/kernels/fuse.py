@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.dims import product, size_bounds
-from fluxc.compiler.kernels.kernel import Index, walk
+from fluxc.compiler.kernels.kernel import Apply, Index, Load, walk
 from fluxc.compiler.kernels.order import Order
 from fluxc.compiler.kernels.work import Read
 from fluxc.compiler.ops import OPS
@@ -67,6 +67,14 @@ class Group:
 def axes_of(index: Iterable[Expr]) -> frozenset[Axis]:
     """The axes that some expressions depend on."""
     return frozenset(e.axis for e in walk(*index) if isinstance(e, Index))
+
+
+def _one_to_one(index: Iterable[Expr], axes: Iterable[Axis], over: Iterable[Axis]) -> bool:
+    """Whether `index`, which runs through `axes`, takes each value once over the axes `over`."""
+    if product(a.extent for a in axes) != product(a.extent for a in over):
+        return False
+    odd = {"minimum", "maximum", "select"}
+    return not any(isinstance(e, Load) or (isinstance(e, Apply) and e.op in odd) for e in walk(*index))
 
 
 class Fuser:
@@ -299,6 +307,8 @@ class Fuser:
             left.remove(match)
             place[axis] = self.k.index(match)
         covered = axes_of(place.values())
+        if not _one_to_one(place.values(), other.axes, covered):
+            return False
         if other.rows is None:
             return covered == home.full or (home.kind == "nest" and covered == home.rows)
         if home.kind != "nest" or covered != home.full:

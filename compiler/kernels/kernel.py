@@ -464,6 +464,8 @@ class Expressions:
         by = divisor.constant
         if by == 1:
             return self.from_linear(form)
+        if by == 0:  # an empty axis: nobody is ever there
+            return self.size(0)
         whole, rest = self._split(form, by)
         if self._within(rest, by):
             return self.from_linear(whole)
@@ -483,7 +485,7 @@ class Expressions:
         if divisor.terms:
             return self._apply("mod", (self._expr(a), self._expr(b)), i64)
         by = divisor.constant
-        if by == 1:
+        if by in {0, 1}:
             return self.size(0)
         _, rest = self._split(form, by)
         if self._within(rest, by):

@@ -94,7 +94,7 @@ class _Plan:
         self.inputs = params[:n_inputs]
         self.storages = dict(zip(entry.storages, params[n_inputs:], strict=True))
         self.works = Works(
-            self.graph, self.storages.values(), prepares=not entry.updates, target=target
+            self.graph, tuple(self.storages.values()), prepares=not entry.updates, target=target
         )
         self.fuser = Fuser(self.works)
         self.memory: dict[Buffer, Buffer] = {}  # a buffer -> the one whose memory it is

@@ -96,28 +96,38 @@ class Works:
     """All works of a graph, in order; `k` makes the expressions of every one of them."""
 
     def __init__(
-        self, graph: Graph, storages: Iterable[Value], *, prepares: bool, target: Target
+        self, graph: Graph, storages: Sequence[Value], *, prepares: bool, target: Target
     ) -> None:
-        self.k = Expressions()
         self.target = target
+        self.prepares = prepares
         self.producers = {v: node for node in graph.nodes for v in node.outputs}
         self.results = set(graph.results)
+        self.forced: set[Value] = set()  # inlined values that a contraction needs stored
+        known = -1
+        while known != len(self.forced):
+            known = len(self.forced)
+            self._start(graph, storages)
+            for node in graph.nodes:
+                self._node(node)
+
+    def _start(self, graph: Graph, storages: Sequence[Value]) -> None:
+        self.k = Expressions()
         self.buffers: dict[Value, Buffer] = {}
         self.of: dict[Value, Work] = {}
         self.memory: set[Value] = set(graph.params)  # values that lie in memory without any work
-        self.ready: set[Value] = set(storages) if prepares else set()
-        self.prepares = prepares
+        self.ready: set[Value] = set(storages) if self.prepares else set()
         self.through: dict[Work, set[Value]] = {}
-        for node in graph.nodes:
-            self._node(node)
 
     def _node(self, node: Node) -> None:
         if len(node.outputs) != 1:
             raise Unsupported(f"{node.op} has several outputs", loc=node.loc)
         if node.op in STRUCTURED:
             STRUCTURED[node.op](self, node)
-        elif not self._virtual(node) or node.output in self.results:
+        elif not self._virtual(node) or self._needed(node.output):
             self.point(node.output)
+
+    def _needed(self, value: Value) -> bool:
+        return value in self.results or value in self.forced
 
     def _virtual(self, node: Node) -> bool:
         layout = OPS[node.op].lower is not None and node.op not in _EXPENSIVE_LAYOUT
@@ -270,7 +280,7 @@ class Works:
             b, index_b = self._stored_view(node, b, index_b, (*batch, ak, an))
         else:
             b, index_b = self._pack(node, b, index_b, batch, an, ak, panel)
-        shape_a = [a.type.shape[i] for i in free_a]
+        shape_a = [node.inputs[0].type.shape[i] for i in free_a]
         shape_b = [node.inputs[1].type.shape[i] for i in free_b]
         out = (
             *self.indices(batch),
@@ -319,6 +329,7 @@ class Works:
     ) -> tuple[Value, Place]:
         """A value that lies in memory and an index that a contraction can walk; else a copy."""
         if self.view(value, index) is None and value not in self.of and value not in self.memory:
+            self.forced.add(value)
             self.point(value)
         if self.view(value, index) is not None:
             return value, index
