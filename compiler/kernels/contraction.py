@@ -1,8 +1,9 @@
-"""How a contraction runs on a target: register tile, blocking, packing; and whether it is one at all.
+"""How a contraction runs on a target: register tile, blocking, packing; and whether it is one.
 
-The model counts cycles of the inner loop.  A tile of `r` rows x `v` vectors takes, for each step of
-k, `r * v` multiply-adds and `r + v` loads, and its `r * v` chains must be enough to hide the latency
-of one multiply-add.  Sizes that are known only at run time stand for the values in `_TYPICAL`.
+The model counts cycles.  For each step of k a tile of `r` rows x `v` vectors takes `r * v`
+multiply-adds and `r + v` loads, its sums must be enough to hide the latency of a multiply-add, and
+its `v` vectors of `b` come from the second-level cache.  A size that only run time knows stands for
+the values in `_TYPICAL`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ __all__ = [
     "affine_index",
     "choose_contract_schedule",
     "contract_cycles",
+    "contract_staged",
     "contract_tasks",
     "flat_index",
+    "row_steps",
     "worth_contract",
     "worth_packing",
 ]
@@ -37,8 +40,15 @@ _TYPICAL = (1, 16, 256)  # what a size that only run time knows is taken for
 _FMA_PER_CYCLE = 2
 _LOADS_PER_CYCLE = 2
 _FMA_LATENCY = 4
-_TILE_OVERHEAD = 30  # cycles to start a tile and to hand its accumulators to the epilogue
-_TASK_CYCLES = 50_000  # fewest cycles that are worth a thread: 15-25 microseconds
+_BYTES_PER_CYCLE = 24  # from the second-level cache
+_TILE_CYCLES = 20  # to start a tile
+_SUM_CYCLES = 3  # to hand one vector of sums to the epilogue
+_THREAD_CYCLES = 50_000  # fewest cycles that are worth a thread: 15 to 25 microseconds
+_SHARES = 8  # tasks that a product is cut into if it is large enough, so that threads end together
+_PACKED_RUN = 2048  # the longest run of k over panels in memory,
+_STAGED_RUN = 256  # and over a panel that is copied to the stack first
+_ROWS = 256  # of a task: enough to pay for a copy of the panel, few enough to stay in cache
+_STREAMS = 8  # rows of `a` that a core follows at ease
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +84,18 @@ def affine_index(e: Expr) -> Affine | None:
         case Index(axis=axis):
             return Affine(0, {axis: 1})
         case Apply(op="add" | "sub" | "mul" as op, args=(left, right)):
-            x, y = affine_index(left), affine_index(right)
-            if x is None or y is None:
-                return None
-            if op == "mul":
-                return (
-                    _scale(x, y.constant)
-                    if not y.steps
-                    else None
-                    if x.steps
-                    else _scale(y, x.constant)
-                )
-            return _add(x, y if op == "add" else _scale(y, -1))
-        case Apply(op="neg", args=(x,)):
-            inner = affine_index(x)
-            return inner and _scale(inner, -1)
+            return _combined(op, affine_index(left), affine_index(right))
     return None
+
+
+def _combined(op: str, x: Affine | None, y: Affine | None) -> Affine | None:
+    if x is None or y is None:
+        return None
+    if op != "mul":
+        return _add(x, y if op == "add" else _scale(y, -1))
+    if x.steps and y.steps:
+        return None
+    return _scale(x, y.constant) if x.steps else _scale(y, x.constant)
 
 
 def _add(x: Affine, y: Affine) -> Affine:
@@ -108,6 +114,40 @@ def accumulator_bits(dtype: DType) -> int:
     return 32 if dtype.is_float and dtype.bits == 16 else dtype.bits
 
 
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Typical sizes, and the machine as the model sees it."""
+
+    ms: tuple[int, ...]
+    ns: tuple[int, ...]
+    ks: tuple[int, ...]
+    width: int
+    itemsize: int
+    registers: int
+
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        return self.ms[-1], self.ns[-1], self.ks[-1]
+
+
+def _problem(m: Size, n: Size, k: Size, dtype: DType, target: Target) -> _Problem:
+    itemsize = accumulator_bits(dtype) // 8
+    width = max(1, target.vector_bytes // itemsize)
+    sizes = (_typical(m), _typical(n), _typical(k))
+    return _Problem(*sizes, width, itemsize, target.vector_registers)
+
+
+def _typical(size: Size) -> tuple[int, ...]:
+    """Values that stand for a size: itself, or what its range leaves of `_TYPICAL`."""
+    if not isinstance(size, Dim):
+        return (size,)
+    low, high = size_bounds(size)
+    return tuple(sorted({int(min(max(v, low), high)) for v in _TYPICAL}))
+
+
+# Decisions.
+
+
 def choose_contract_schedule(
     m: Size,
     n: Size,
@@ -120,21 +160,22 @@ def choose_contract_schedule(
 ) -> ContractSchedule:
     """The tile that loses least on `m` and `n`, and tasks that fit the caches.
 
-    dtype   of the accumulator, or the 16-bit float that is summed in f32
-    packed  the panel width of a `b` that is packed already, in columns
-    Panels made for the schedule are `nv * width` columns wide.
+    dtype   of the operands; 16-bit floats are summed in f32
+    packed  the panel width of a `b` that is packed, in columns.  Panels made for a schedule are
+            `nv * width` columns wide, and asking again with that width gives the same tile.
     """
-    width = max(1, target.vector_bytes * 8 // accumulator_bits(dtype))
-    mr, nv = _best_tile(tuple(_typical(m)), tuple(_typical(n)), width, target, packed)
-    itemsize = width and target.vector_bytes // width
-    kc = _long_run(k, mr, nv, itemsize * width, target)
-    mc = _rows_of_a_task(m, n, k, mr, nv * width, itemsize, kc, target)
-    task = _tile_cycles(mr, nv) * min(_typical(k)[-1], 1 << 16) * -(-min(mc, _typical(m)[-1]) // mr)
-    grain = max(1, math.ceil(_TASK_CYCLES / max(task, 1.0)))
-    tasks = batch * ceildiv(m, mc) * ceildiv(n, nv * width)
-    if size_bounds(tasks)[1] < 2 * grain:
-        grain = 0
-    return ContractSchedule(mr=mr, nv=nv, width=width, kc=kc, mc=mc, grain=grain)
+    p = _problem(m, n, k, dtype, target)
+    mr, nv = _best_tile(p, packed)
+    kc = _run_of_k(k, _PACKED_RUN if packed else _STAGED_RUN)
+    mc = _rows_of_a_task(p, _typical(batch)[-1], mr, nv, kc, target.l2)
+    cycles = _task_cycles(p, mr, nv, mc)
+    grain = max(1, math.ceil(_THREAD_CYCLES / max(cycles, 1.0)))
+    tasks = batch * ceildiv(m, mc) * ceildiv(n, nv * p.width)
+    never = size_bounds(tasks)[1] < 2 * grain
+    staged = packed is None and size_bounds(m)[1] >= 2 * mr
+    return ContractSchedule(
+        mr=mr, nv=nv, width=p.width, kc=kc, mc=mc, grain=0 if never else grain, staged=staged
+    )
 
 
 def contract_tasks(kernel: Contract, schedule: ContractSchedule) -> Size:
@@ -143,24 +184,34 @@ def contract_tasks(kernel: Contract, schedule: ContractSchedule) -> Size:
     return product(x.extent for x in kernel.batch) * ceildiv(kernel.m.extent, schedule.mc) * panels
 
 
+def contract_staged(kernel: Contract, schedule: ContractSchedule) -> bool:
+    """Whether a task copies its panel of `b`: where the schedule says so, or columns lie apart."""
+    if kernel.packed is not None:
+        return False
+    where = flat_index(kernel.b)
+    return schedule.staged or (where is not None and where.step(kernel.n) != 1)
+
+
 def contract_cycles(m: Size, n: Size, k: Size, dtype: DType, target: Target) -> float:
     """A guess of the cycles that the product takes on one core, packing aside."""
-    width = max(1, target.vector_bytes * 8 // accumulator_bits(dtype))
-    ms, ns, ks = _typical(m), _typical(n), _typical(k)
-    mr, nv = _best_tile(tuple(ms), tuple(ns), width, target, None)
-    return _plane_cycles(ms[-1], ns[-1], width, mr, nv) * ks[-1]
+    p = _problem(m, n, k, dtype, target)
+    return _plane_cycles(p, *p.largest, *_best_tile(p, None))
 
 
-def worth_contract(m: Size, n: Size, k: Size, dtype: DType, target: Target) -> bool:
+def worth_contract(
+    m: Size, n: Size, k: Size, dtype: DType, target: Target, *, unit_stride: bool = True
+) -> bool:
     """Whether a Contract beats a Nest that sums over k with vectors along k.
 
-    The tile wastes all but n lanes of its vectors; the Nest wastes a shuffle tree per sum.
+    unit_stride  `b`'s neighbouring columns lie side by side.  Where they do not, a Contract copies
+                 `b` first, which few rows do not pay for.
+    A Contract wastes the lanes beyond n, a Nest a tree of shuffles for each sum.
     """
+    rows, columns, _ = (size_bounds(x)[1] for x in (m, n, k))
     width = max(1, target.vector_bytes * 8 // accumulator_bits(dtype))
-    columns = size_bounds(n)[1]
-    if columns * 4 < width or columns == 1:
+    if columns == 1 or columns * 4 < width:
         return False
-    return not (size_bounds(m)[1] <= 1 and columns * 2 < width)
+    return unit_stride or rows > 2
 
 
 def worth_packing(
@@ -173,53 +224,44 @@ def worth_packing(
     unit_stride: bool,
     constant: bool,
 ) -> bool:
-    """Whether `b` is copied into panels before the product.
+    """Whether `b` is packed into panels by a kernel of its own.
 
-    unit_stride  `b`'s neighbouring columns lie side by side: it can be read where it is
-    constant     it depends on parameters alone, so that packing happens once, outside the call
+    constant  it depends on parameters alone: packing happens once, outside the call.
+    Other operands are copied panel by panel inside the contraction, see `contract_staged`: no
+    memory, no second pass, whatever their strides are.
     """
-    if constant:
-        return True
-    rows = size_bounds(m)[1]
-    if not unit_stride:
-        return True
-    if size_bounds(n)[1] * target.vector_bytes <= target.vector_bytes:
-        return False
-    # A copy costs about as much as one row of the product; in return every tile reads whole lines
-    # in order.  Short panels stay in the first-level cache and gain nothing.
-    return rows >= 256 and size_bounds(k)[1] * size_bounds(n)[1] * dtype.itemsize > target.l2
+    del m, n, k, dtype, target, unit_stride
+    return constant
 
 
-def _typical(size: Size) -> list[int]:
-    """Values that stand for a size: itself, or what its range and `_TYPICAL` have in common."""
-    if not isinstance(size, Dim):
-        return [size]
-    low, high = size_bounds(size)
-    return sorted({int(min(max(v, low), high)) for v in _TYPICAL})
+# The model.
 
 
 @lru_cache(maxsize=4096)
-def _best_tile(
-    ms: tuple[int, ...], ns: tuple[int, ...], width: int, target: Target, packed: int | None
-) -> tuple[int, int]:
-    vectors = [packed // width] if packed else range(1, 9)
-    best = (math.inf, 0, 0)
+def _best_tile(p: _Problem, packed: int | None) -> tuple[int, int]:
+    vectors = [packed // p.width] if packed else range(1, 9)
+    best = (math.inf, 1, 1)
     for nv in vectors:
-        for mr in range(1, target.vector_registers + 1):
-            if mr * nv + nv + 1 > target.vector_registers and mr > 1:
+        for mr in range(1, p.registers):
+            if mr > 1 and mr * nv + nv + max(1, p.registers // 10) > p.registers:
                 break
-            cost = math.prod(_plane_cycles(m, n, width, mr, nv) for m in ms for n in ns)
+            shapes = ((m, n, k) for m in p.ms for n in p.ns for k in p.ks)
+            # Large sizes are where time goes: each counts as much as all the smaller ones.
+            cost = 0.0
+            for shape in shapes:
+                cost += max(cost, 1.0) * math.log(_plane_cycles(p, *shape, mr, nv))
             best = min(best, (cost, mr, nv))
     return best[1], best[2]
 
 
-def _plane_cycles(m: int, n: int, width: int, mr: int, nv: int) -> float:
-    """Cycles for one step of k over the whole m x n plane."""
+def _plane_cycles(p: _Problem, m: int, n: int, k: int, mr: int, nv: int) -> float:
+    """Cycles of a whole product."""
+    panels, rest = divmod(-(-n // p.width), nv)
     rows = row_steps(m, mr)
-    whole, rest = divmod(-(-n // width), nv)
-    per_panel = sum(_tile_cycles(r, nv) for r in rows)
-    tail = sum(_tile_cycles(r, rest) for r in rows) if rest else 0.0
-    return max(whole * per_panel + tail, 0.25)
+    cycles = panels * sum(_tile_cycles(p, r, nv, k) for r in rows)
+    if rest:
+        cycles += sum(_tile_cycles(p, r, rest, k) for r in rows)
+    return max(cycles, 1.0)
 
 
 def row_steps(m: int, mr: int) -> list[int]:
@@ -232,35 +274,45 @@ def row_steps(m: int, mr: int) -> list[int]:
     return steps
 
 
-def _tile_cycles(r: int, v: int) -> float:
-    """Cycles that a tile takes for one step of k."""
-    chains = r * v if r * v >= _FMA_LATENCY * _FMA_PER_CYCLE else _FMA_LATENCY * _FMA_PER_CYCLE
-    fma = r * v / _FMA_PER_CYCLE
-    latency = _FMA_LATENCY * r * v / chains
-    return max(fma, (r + v) / _LOADS_PER_CYCLE, latency, 1.0) + _TILE_OVERHEAD / 512
+@lru_cache(maxsize=65536)
+def _tile_cycles(p: _Problem, r: int, v: int, k: int) -> float:
+    count = r * v
+    sums = count * max(1, min(4, _FMA_LATENCY * _FMA_PER_CYCLE // count))
+    loads, far = (r + v) / _LOADS_PER_CYCLE, v * p.width * p.itemsize / _BYTES_PER_CYCLE
+    step = max(count / _FMA_PER_CYCLE, loads, _FMA_LATENCY * count / sums, far)
+    step += 0.02 * (loads + far)  # they overlap with arithmetic, but never quite
+    step *= 1 + 0.01 * max(0, r - _STREAMS)
+    return k * step + _TILE_CYCLES + _SUM_CYCLES * count
 
 
-def _long_run(k: Size, mr: int, nv: int, vector_bytes: int, target: Target) -> int:
-    """kc: the panel must stay in the second-level cache while the rows of a task pass by."""
+def _task_cycles(p: _Problem, mr: int, nv: int, mc: int) -> float:
+    m, n, k = p.largest
+    vectors = max(1, min(nv, -(-n // p.width)))
+    return sum(_tile_cycles(p, r, vectors, k) for r in row_steps(min(m, mc), mr))
+
+
+def _run_of_k(k: Size, longest: int) -> int:
+    """kc: all of k, or equal runs of at most `longest`."""
     high = size_bounds(k)[1]
-    longest = max(256, target.l2 // 4 // (nv * vector_bytes))
     if high <= longest:
         return max(1, int(high))
-    if isinstance(k, int):
-        blocks = -(-k // longest)
-        return -(-k // blocks // 8) * 8 if k // blocks >= 8 else longest
-    return longest // 8 * 8
+    if not isinstance(k, int):
+        return longest
+    runs = -(-k // longest)
+    return -(-k // runs // 8) * 8
 
 
-def _rows_of_a_task(
-    m: Size, n: Size, k: Size, mr: int, nr: int, itemsize: int, kc: int, target: Target
-) -> int:
-    """mc: the rows of `a` fill half of the second-level cache, and tasks stay small enough to share."""
-    fit = max(mr, target.l2 // 2 // (itemsize * kc) // mr * mr)
-    rows = min(fit, -(-256 // mr) * mr)
-    if isinstance(m, int):
-        if m <= rows:
-            return max(m, 1)
-        blocks = -(-m // rows)
-        return -(-(-(-m // blocks)) // mr) * mr
-    return rows
+def _rows_of_a_task(p: _Problem, batch: int, mr: int, nv: int, kc: int, l2: int) -> int:
+    """mc: its rows of `a` fill at most half of the second-level cache; there are tasks to share."""
+    m, n, _ = p.largest
+    rows = min(_ROWS, max(mr, l2 // 2 // (p.itemsize * kc)))
+    rows = min(rows, max(m, 1))
+    panels = batch * -(-n // (nv * p.width))
+    while rows > 8 * mr and panels * -(-m // rows) < _SHARES:
+        if _task_cycles(p, mr, nv, rows) < 2 * _THREAD_CYCLES:
+            break
+        rows = -(-rows // 2)
+    if rows >= m and len(p.ms) == 1:
+        return rows
+    blocks = -(-m // rows)
+    return -(-m // blocks // mr) * mr

@@ -21,7 +21,7 @@ from fluxc.compiler.backends.llvm.stage import copy_panel, zero_rows
 from fluxc.compiler.backends.llvm.tile import I64, Plane, Tile, emit_tile, moved
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import is_multiple_of, size_bounds
-from fluxc.compiler.kernels.contraction import affine_index, flat_index, row_steps
+from fluxc.compiler.kernels.contraction import affine_index, contract_staged, flat_index, row_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +84,7 @@ class _Emitter:
             self.function, kernel, kernel.n, rows=(*kernel.batch, kernel.m, kernel.n)
         )
         self.b = self.root.b
+        self.staged_b = contract_staged(kernel, schedule)
         self.in_runs = size_bounds(kernel.k.extent)[1] > schedule.kc
 
     def emit(self) -> ir.Function:
@@ -91,7 +92,7 @@ class _Emitter:
         _, _, lo, hi = self.function.args
         self.m, self.n, self.k = (self.size(x.extent) for x in (kernel.m, kernel.n, kernel.k))
         self.scratch = self.stack("sums", (self.schedule.mc if self.in_runs else self.schedule.mr))
-        if self.schedule.staged:
+        if self.staged_b:
             w = self.schedule.width
             self.stage = self.stack("panel", -(-self.schedule.kc // w) * w)
         some = b.icmp_signed("<", lo, hi)
@@ -257,7 +258,7 @@ class _Emitter:
     def staged(self, block: _Block, count: ir.Value) -> _Block:
         """The block with its panel of `b` copied to the stack, where the schedule asks for it."""
         s = self.schedule
-        if not s.staged:
+        if not self.staged_b:
             return block
         acc = self.kernel.acc.dtype
         copy = copy_panel(self.b, block.b, self.stage, acc, s.width, s.nv, block.masks, count)
@@ -341,7 +342,7 @@ class _Emitter:
 
     def shape(self, block: _Block, r: int, row: ir.Value) -> Tile:
         s = self.schedule
-        padded = self.kernel.packed is not None or s.staged
+        padded = self.kernel.packed is not None or self.staged_b
         masks = (None,) * block.columns.vectors if padded else block.masks
         unroll = 4 if r * block.columns.vectors >= 8 else 8
         ahead = 0 if block.a.inner == 1 else _AHEAD
