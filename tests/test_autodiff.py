@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501  (a row of a table is one line)
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -119,12 +121,24 @@ INF, NAN = np.inf, np.nan
         ("floor", [2.0], [0.0]),
         ("sign", [0.0], [0.0]),
         ("asin", [1.0], [INF]),
+        ("acos", [1.0], [-INF]),
+        ("ceil", [2.0], [0.0]),
+        ("round", [2.5], [0.0]),
+        ("trunc", [2.0], [0.0]),
+        ("floor_div", [4.0, 2.0], [0.0, 0.0]),
+        ("stop_gradient", [3.0], [0.0]),
     ],
 )
 def test_derivatives_at_kinks(op, args, expected):
     arrays = [np.array(a) for a in args]
     _, *got = run(vjp(graph_of(op, arrays, {})), *arrays, np.array(1.0))
     np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_select_passes_to_the_side_taken():
+    arrays = [np.array([True, False]), np.ones(2), np.full(2, INF)]
+    _, dx, dz = run(vjp(graph_of("select", arrays, {})), *arrays, np.array([2.0, 3.0]))
+    np.testing.assert_array_equal([dx, dz], [[2.0, 0.0], [0.0, 3.0]])
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0])
@@ -186,6 +200,20 @@ def test_small_index_dtypes_reach_no_further_than_they_can():
     _, dx = run(vjp(graph_of("gather", [x, indices], {"batch": 0})), x, indices, np.ones(2))
     assert dx[127] == dx[0] == 1.0
     assert dx.sum() == 2.0
+
+
+def test_the_operation_that_the_documentation_adds_is_right():
+    text = (Path(__file__).parent.parent / "docs" / "add-an-op.md").read_text()
+    before = set(OPS)
+    exec(text.split("```python\n")[1].split("```")[0], {})  # noqa: S102
+    (name,) = set(OPS) - before
+    try:
+        arrays, attrs = OPS[name].sample(np.random.default_rng(0))
+        graph = graph_of(name, arrays, attrs)
+        dy = check_gradient(graph, arrays)
+        check_gradient(vjp(graph), (*arrays, *dy), tolerance=1e-5)
+    finally:
+        del OPS[name]
 
 
 # ---- symbolic sizes
