@@ -132,7 +132,9 @@ def _compile(
     passes.getModulePassManager().run(parsed, passes)
     if target.triple.split("-")[0] != HOST.triple.split("-")[0]:
         return Compiled(_not_runnable, parsed, machine)
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(str(parsed)), machine)
+    engine = binding.create_mcjit_compiler(
+        binding.parse_assembly(str(parsed)), machine, use_lmm=True
+    )
     engine.finalize_object()
     signature = [ctypes.c_void_p] * (len(inputs) + 1) + [ctypes.c_int64]
     address = engine.get_function_address("kernel")

@@ -1,0 +1,183 @@
+"""Parts of the functions: polynomials, powers of two, sums and products without rounding error.
+
+Everything here takes `strict` scalars, whose operations round one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from fluxc.compiler.backends.llvm.values import features, intrinsic
+from fluxc.compiler.ir.types import f32, f64, i32, i64
+
+if TYPE_CHECKING:
+    from fluxc.compiler.backends.llvm.coefficients import Table
+    from fluxc.compiler.backends.llvm.scalar import LlvmScalar
+    from fluxc.compiler.ir.types import DType
+
+__all__ = [
+    "BIAS",
+    "MANTISSA",
+    "any_lane",
+    "bits_of",
+    "function",
+    "high_bits",
+    "horner",
+    "integer_of",
+    "internal_function",
+    "outlined",
+    "power_of_two",
+    "scale",
+    "sum_of_two",
+    "times",
+]
+
+MANTISSA = {32: 23, 64: 52}
+BIAS = {32: 127, 64: 1023}
+
+Function = Callable[..., "LlvmScalar"]
+
+
+def integer_of(dtype: DType) -> DType:
+    """The signed integer as wide as a float."""
+    return i32 if dtype == f32 else i64
+
+
+def bits_of(x: LlvmScalar) -> LlvmScalar:
+    return x.bitcast(integer_of(x.dtype))
+
+
+def horner(x: LlvmScalar, table: Table) -> LlvmScalar:
+    """The polynomial with these coefficients, lowest power first."""
+    *rest, result = (x.like(c) for c in table[x.dtype.bits])
+    for c in reversed(rest):
+        result = result.fma(x, c)
+    return result
+
+
+def power_of_two(n: LlvmScalar, dtype: DType) -> LlvmScalar:
+    """2**n for an integer n such that the result is a normal number."""
+    return (n + BIAS[dtype.bits]).shl(MANTISSA[dtype.bits]).bitcast(dtype)
+
+
+def scale(x: LlvmScalar, n: LlvmScalar) -> LlvmScalar:
+    """x * 2**n, rounded once, for integers |n| up to twice the largest exponent.
+
+    In two factors, neither of which leaves the normal numbers.
+    """
+    mantissa = MANTISSA[x.dtype.bits]
+    total = n + 2 * BIAS[x.dtype.bits]
+    half = _logical_half(total)
+    first = half.shl(mantissa).bitcast(x.dtype)
+    return x * first * (total - half).shl(mantissa).bitcast(x.dtype)
+
+
+def _logical_half(n: LlvmScalar) -> LlvmScalar:
+    return n.with_value(n.b.lshr(n.v, n.like(1).v))
+
+
+def any_lane(condition: LlvmScalar) -> ir.Value:
+    """Whether a bool is true in any lane, an i1."""
+    if condition.lanes == 1:
+        return condition.v
+    name = f"llvm.vector.reduce.or.v{condition.lanes}i1"
+    module = condition.b.module
+    reduce = module.globals.get(name) or ir.Function(
+        module, ir.FunctionType(ir.IntType(1), [condition.v.type]), name
+    )
+    return condition.b.call(reduce, [condition.v])
+
+
+# --- pairs (high, low) of floats whose exact sum is meant
+
+
+def sum_of_two(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
+    """The rounded sum and its rounding error (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
+
+
+def times(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
+    """The rounded product and its rounding error (Dekker where there is no fused operation)."""
+    product = a * b
+    if features(a.b.module).fma:
+        fused = intrinsic(a.b, "fma", product.v.type, a.splat(product.lanes).v,
+                          b.splat(product.lanes).v, (-product).v)  # fmt: skip
+        return product, product.with_value(fused)
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    error = a_high * b_high - product + a_high * b_low + a_low * b_high + a_low * b_low
+    return product, error
+
+
+def _halves(a: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
+    high = high_bits(a)
+    return high, a - high
+
+
+def high_bits(a: LlvmScalar) -> LlvmScalar:
+    """`a` without the lower half of its mantissa."""
+    return (bits_of(a) & -(1 << (MANTISSA[a.dtype.bits] + 2) // 2)).bitcast(a.dtype)
+
+
+# --- functions
+
+
+def function(body: Function) -> Function:
+    """Computes in strict arithmetic, inline; the arguments are floats of one dtype."""
+
+    @wraps(body)
+    def call(*args: LlvmScalar) -> LlvmScalar:
+        lanes = max(x.lanes for x in args)
+        assert args[0].dtype in (f32, f64), f"{body.__name__} takes f32 and f64"
+        strict = [replace(x.splat(lanes), strict=True) for x in args]
+        return replace(body(*strict), strict=args[0].strict)
+
+    return call
+
+
+
+def outlined(body: Function) -> Function:
+    """As `function`, emitted once a module for each dtype and number of lanes, and called.
+
+    For functions that are long or that branch.
+    """
+
+    @function
+    @wraps(body)
+    def call(*args: LlvmScalar) -> LlvmScalar:
+        x = args[0]
+        callee = internal_function(
+            x.b.module,
+            f"fx.{body.__name__}.{x.dtype}x{x.lanes}",
+            x.v.type,
+            [a.v.type for a in args],
+            lambda b, values: body(*(replace(x, b=b, v=v) for v in values)).v,
+        )
+        return x.with_value(x.b.call(callee, [a.v for a in args]))
+
+    return call
+
+
+def internal_function(
+    module: ir.Module,
+    name: str,
+    result: ir.Type,
+    arguments: list[ir.Type],
+    emit: Callable[[ir.IRBuilder, list[ir.Value]], ir.Value],
+) -> ir.Function:
+    """The module's function of this name, emitted by `emit(builder, arguments)` the first time."""
+    known = module.globals.get(name)
+    if known is not None:
+        return known
+    made = ir.Function(module, ir.FunctionType(result, arguments), name)
+    made.linkage = "internal"
+    made.attributes.add("nounwind")
+    b = ir.IRBuilder(made.append_basic_block("entry"))
+    b.ret(emit(b, list(made.args)))
+    return made
