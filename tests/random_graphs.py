@@ -232,7 +232,7 @@ class _Maker:
             return x
         if x.high - x.low > 8 or not np.isfinite(x.high - x.low):
             x = self.emit(self.choice(SQUASH), self.tame(x), low=-1, high=1)
-        span = max(x.high - x.low, 1e-3)
+        span = max(x.high - x.low, (high - low) / 4)  # a steeper map would magnify rounding
         scale = float(np.float32((high - low) / span * 0.999))
         shift = float(np.float32((low + high) / 2 - scale * (x.low + x.high) / 2))
         scaled = self.emit(
