@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fluxc import optim
 from fluxc.compiler.autodiff import pullback
 from fluxc.compiler.errors import FluxcError, ModelFileError, ShapeError, TraceError
 from fluxc.compiler.ir import types as ir
-from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, size_symbols
+from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, parse_size, size_symbols
 from fluxc.compiler.ir.entry import Entry, ModelSpec, Storage
 from fluxc.compiler.ir.graph import Graph, Loc, Value
 from fluxc.module import Declared, Param, is_container, walk
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportedFunction", "export", "trace_exports"]
 
 _REGISTRY = "__fluxc_exports__"
+_KINDS = ("parameter", "state", "optimizer", "hyper", "seed", "step")
 
 
 class ExportedFunction:
@@ -53,19 +54,20 @@ class ExportedFunction:
 
     def _check(self) -> None:
         if not self.name.isidentifier():
-            self._fail(f"{self.name!r} cannot be an entry's name", hint="@fx.export(name='...')")
+            self.fail(f"{self.name!r} cannot be an entry's name", hint="@fx.export(name='...')")
         if self.optimizer is not None and not isinstance(self.optimizer, optim.Rule):
-            self._fail(f"{self.optimizer!r} is not an optimiser", hint="optim.Adam(1e-3)")
+            self.fail(f"{self.optimizer!r} is not an optimiser", hint="optim.Adam(1e-3)")
         if self.optimizer is not None and not self.training:
-            self._fail("an entry with an optimizer trains: training=False makes no sense")
+            self.fail("an entry with an optimizer trains: training=False makes no sense")
         if self.wrt is not None and self.optimizer is None:
-            self._fail(
+            self.fail(
                 "wrt= says what an optimizer updates", hint="@fx.export(optimizer=..., wrt=...)"
             )
         if self.wrt is not None and not is_container(self.wrt):
-            self._fail("wrt= takes a module, a parameter, or a list of them", got=repr(self.wrt))
+            self.fail("wrt= takes a module, a parameter, or a list of them", got=repr(self.wrt))
 
-    def _fail(self, summary: str, **sides: str) -> None:
+    def fail(self, summary: str, **sides: str) -> NoReturn:
+        """Raise an error that names the entry and its line."""
         raise ModelFileError(f"export {self.name}: {summary}", loc=self.loc, **sides)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,15 +81,13 @@ class ExportedFunction:
         try:
             signature = inspect.signature(self.f, eval_str=True)
         except Exception as error:  # noqa: BLE001 (whatever the annotation's own code raises)
-            self._fail(f"its annotations cannot be read: {error}")
+            self.fail(f"its annotations cannot be read: {error}")
         specs: list[TensorSpec] = []
         for p in signature.parameters.values():
             if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-                self._fail(f"parameter {p} is not positional", hint="name each input")
+                self.fail(f"parameter {p} is not positional", hint="name each input")
             if p.default is not p.empty:
-                self._fail(
-                    f"parameter {p.name} has a default value", hint="entries take all inputs"
-                )
+                self.fail(f"parameter {p.name} has a default value", hint="entries take all inputs")
             specs.append(self._spec(p))
         return list(signature.parameters), specs
 
@@ -209,14 +209,10 @@ def trace_exports(exports: list[ExportedFunction], namespace: dict[str, Any]) ->
     names = declared_names(used, called, namespace)
     storages: dict[str, Storage] = {}
     entries = [_entry(t, names, storages) for t in traced]
-    order = {"parameter": 0, "state": 1, "optimizer": 2, "hyper": 3, "seed": 4, "step": 5}
-    place = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
+    place = {name: i for i, name in enumerate(names.values())}
+    # Parameters and states in the model's order, then the rest in the order of use.
     kept = sorted(
-        storages.values(),
-        key=lambda s: (
-            order[s.kind],
-            place.get(s.name, 0) if s.kind in ("parameter", "state") else 0,
-        ),
+        storages.values(), key=lambda s: (_KINDS.index(s.kind), place.get(s.name, len(place)))
     )
     return ModelSpec(tuple(entries), tuple(kept))
 
@@ -252,8 +248,6 @@ def _raised(minimum: dict[str, int], need: NeedsSize, stated: frozenset[str]) ->
 
 
 def _with_minimum(size: Size, minimum: dict[str, int]) -> Size:
-    from fluxc.compiler.ir.dims import parse_size
-
     return parse_size(str(size), {n: Symbol(n, min=least) for n, least in minimum.items()})
 
 
@@ -283,7 +277,7 @@ def _outputs(
     named: list[tuple[str, Any]] = []
     _name_leaves("", returned, named)
     if not named:
-        made._fail("it returns nothing", expected="a tensor, or a tuple, list or dict of tensors")
+        made.fail("it returns nothing", expected="a tensor, or a tuple, list or dict of tensors")
     names: list[str] = []
     values: list[Value] = []
     for i, (path, leaf) in enumerate(named):
@@ -322,7 +316,7 @@ def _name_leaves(path: str, tree: Any, named: list[tuple[str, Any]]) -> None:
 def _check_loss(made: ExportedFunction, returned: Any) -> None:
     first = returned[0] if isinstance(returned, tuple) and returned else returned
     if not isinstance(first, Operators) or isinstance(returned, list | dict):
-        made._fail(
+        made.fail(
             "a training step must return its loss, or a tuple that begins with it",
             got=type(returned).__name__,
         )
@@ -348,7 +342,7 @@ def _update(made: ExportedFunction, trace: Trace, loss: Value) -> None:
     found = pullback(trace.builder, nodes, [loss], [seed], wrt)
     gradients = {p: Tensor(g) for p, g in zip(chosen, found, strict=True) if g is not None}
     if not gradients:
-        made._fail(
+        made.fail(
             "the loss reaches no trainable parameter",
             hint="thaw the module, or call it in the function",
         )
@@ -372,7 +366,7 @@ def _check_wrt(made: ExportedFunction, gradients: dict[Param, Tensor]) -> None:
     for one in named:
         own = [p for _, p in walk(one)]
         if not any(p is q for p in own for q in gradients):
-            made._fail(
+            made.fail(
                 f"wrt= names a {type(one).__name__} that the loss does not reach",
                 got=repr(one).splitlines()[0],
             )
@@ -387,10 +381,10 @@ def _entry(t: Traced, names: dict[int, str], storages: dict[str, Storage]) -> En
     reads = list(t.trace.reads)
     updates = list(t.trace.updates)
     for key in (*reads, *updates):
-        storage = _storage(key, made.name, names)
+        storage = _storage(key, t, names)
         storages.setdefault(storage.name, storage)
-    read_names = tuple(_storage(key, made.name, names).name for key in reads)
-    update_names = tuple(_storage(key, made.name, names).name for key in updates)
+    read_names = tuple(_storage(key, t, names).name for key in reads)
+    update_names = tuple(_storage(key, t, names).name for key in updates)
     results = [*t.results, *(t.trace.updates[key] for key in updates)]
     graph = builder.graph(made.name, results)
     titles = dict(zip((t.trace.reads[key] for key in reads), read_names, strict=True))
@@ -420,22 +414,19 @@ def _named(graph: Graph, titles: dict[Value, str]) -> Graph:
     )
 
 
-def _storage(key: Any, entry: str, names: dict[int, str]) -> Storage:
+def _storage(key: Any, traced: Traced, names: dict[int, str]) -> Storage:
     """What keeps the tensor that a trace knows by `key`."""
-    scalar_i64 = ir.TensorType(ir.i64)
-    if key == SEED if isinstance(key, str) else False:
-        return Storage(SEED, scalar_i64, "seed", 0.0)
+    entry, trace = traced.export.name, traced.trace
+    type = (trace.reads.get(key) or trace.updates[key]).type
     if isinstance(key, str):
-        return Storage(STEP, scalar_i64, "step", 0.0)
+        return Storage(key, type, "seed" if key == SEED else "step", 0.0)
     if isinstance(key, Declared):
         trainable = isinstance(key, Param) and key.trainable
         return Storage(names[id(key)], key.type, key.kind, key.initial, trainable)
     if isinstance(key, optim.Hyper):
         name = f"optimizer.{entry}.{key.name}"
-        return Storage(name, ir.TensorType(ir.f32), "hyper", key.value)
+        return Storage(name, type, "hyper", key.value)
     if isinstance(key, optim.Counter):
-        return Storage(f"optimizer.{entry}.step", scalar_i64, "optimizer", 0.0)
+        return Storage(f"optimizer.{entry}.step", type, "optimizer", 0.0)
     assert isinstance(key, optim.Slot)
-    name = f"optimizer.{entry}.{key.name}.{names[key.identity]}"
-    type = key.param.type.with_dtype(optim.wide(key.param))
-    return Storage(name, type, "optimizer", key.init)
+    return Storage(f"optimizer.{entry}.{key.name}.{names[key.parameter]}", type, "optimizer", 0.0)

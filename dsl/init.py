@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -115,6 +114,8 @@ def truncated_normal(
     hi: float = 2.0,
 ) -> np.ndarray:
     """Normal, confined to [lo, hi] by the inverse of its distribution function."""
+    from statistics import NormalDist  # a slow import, seldom needed
+
     normal = NormalDist(mean, std)
     low, high = normal.cdf(lo), normal.cdf(hi)
     tiny = 1e-12

@@ -1,14 +1,13 @@
 """Optimisers: rules that turn gradients into steps, x <- x - step.
 
 A rule is an immutable value.  Its hyper-parameters are the values that a compiled model starts
-with; they stay inputs of the compiled step, `model.optimizer["lr"] = 1e-4` changes them.
-g is the gradient, x the parameter, t the number of the step from 1.
+with; they stay inputs of the compiled step: `model.optimizer["lr"] = 1e-4` changes them.
+Below, g is the gradient, x the parameter, t the number of the step from 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fluxc import ops
 from fluxc.compiler.errors import ShapeError
@@ -17,8 +16,6 @@ from fluxc.tensor import Tensor, as_tensor, cast
 from fluxc.trace import user_loc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fluxc.module import Param
     from fluxc.trace import Trace
 
@@ -27,187 +24,165 @@ __all__ = [
     "Rule", "SignDecay", "WeightDecay",
 ]  # fmt: skip
 
+Gradients = dict[Any, Tensor]  # by parameter
 
-@dataclass(frozen=True, slots=True)
-class Hyper:
-    """The key of a hyper-parameter of the entry's optimiser."""
+
+class Hyper(NamedTuple):
+    """The key of a hyper-parameter of the entry's optimiser, and its first value."""
 
     name: str
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The key of a tensor that the optimiser keeps beside a parameter."""
+class Slot(NamedTuple):
+    """The key of a tensor that the optimiser keeps beside the parameter with this identity."""
 
     name: str
-    identity: int
-    param: Param = field(compare=False)
-    init: float = field(compare=False)
+    parameter: int
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(NamedTuple):
     """The key of the number of steps taken."""
 
 
-class Context:
-    """What a rule may ask for while its update is traced."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-
-    def hyper(self, name: str, value: float) -> Tensor:
-        """A hyper-parameter, f32, as it is when the step runs."""
-        return Tensor(self.trace.read(Hyper(name, value), ir.TensorType(ir.f32)))
-
-    def step(self) -> Tensor:
-        """The number of this step from 1, f32."""
-        before = self.trace.reads.get(Counter())
-        if before is None:
-            before = self.trace.read(Counter(), ir.TensorType(ir.i64))
-            self.trace.updates[Counter()] = (Tensor(before) + 1).value
-        return cast(Tensor(before) + 1, ir.f32)
-
-    def slot(self, name: str, param: Param, init: float = 0.0) -> Tensor:
-        """What the optimiser keeps beside a parameter, in the parameter's shape (f32 at least)."""
-        key = Slot(name, id(param), param, init)
-        return Tensor(self.trace.read(key, param.type.with_dtype(wide(param))))
-
-    def keep(self, name: str, param: Param, value: Tensor, init: float = 0.0) -> None:
-        self.trace.updates[Slot(name, id(param), param, init)] = cast(value, wide(param)).value
-
-
 def wide(param: Param) -> ir.DType:
-    """Updates of 16-bit parameters are computed in f32."""
+    """Updates of 16-bit parameters are computed and kept in f32."""
     dtype = param.type.dtype
     return ir.f32 if dtype.bits == 16 else dtype
 
 
-Gradients = dict[Any, Tensor]  # by parameter
+class Update:
+    """What a rule sees of one parameter: `u.g`, `u.x`, `u["lr"]`, `u.t`, `u.slot("m")`."""
+
+    def __init__(self, trace: Trace, hypers: dict[str, Tensor], prefix: str, p: Param, g: Tensor):
+        self.trace, self.hypers, self.prefix, self.p, self.g = trace, hypers, prefix, p, g
+
+    @property
+    def x(self) -> Tensor:
+        return as_tensor(self.p, self.g.dtype)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """A hyper-parameter in the gradient's dtype."""
+        return cast(self.hypers[name], self.g.type.dtype)
+
+    @property
+    def t(self) -> Tensor:
+        """The number of this step from 1."""
+        before = Tensor(self.trace.reads.get(Counter()) or self._first_step())
+        return cast(before + 1, self.g.type.dtype)
+
+    def _first_step(self) -> Any:
+        before = self.trace.read(Counter(), ir.TensorType(ir.i64))
+        self.trace.updates[Counter()] = (Tensor(before) + 1).value
+        return before
+
+    def slot(self, name: str) -> Tensor:
+        """What is kept beside the parameter under this name, 0 at first."""
+        type = self.p.type.with_dtype(wide(self.p))
+        return Tensor(self.trace.read(Slot(self.prefix + name, id(self.p)), type))
+
+    def keep(self, name: str, value: Tensor) -> Tensor:
+        self.trace.updates[Slot(self.prefix + name, id(self.p))] = value.value
+        return value
 
 
-class Fixed(float):
-    """A number that is fixed when the model is compiled, unlike a hyper-parameter."""
-
-
-@dataclass(frozen=True)
 class Rule:
-    """The base of all rules: fields are hyper-parameters.
+    """The base of all rules: hyper-parameters, and `step`.
 
-    `names` gives the names under which fields are known to the compiled model, where they differ.
+    hypers    names and first values of what stays changeable.
+    options   what is fixed when the model is compiled.
+    slots     whether the rule keeps anything beside parameters.
     """
 
-    names: ClassVar[dict[str, str]] = {}
+    slots = False
 
-    def hypers(self) -> dict[str, float]:
-        """Names and first values of the hyper-parameters."""
-        named = {self.names.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
-        flat: dict[str, float] = {}
-        for name, value in named.items():
-            if isinstance(value, tuple):
-                flat |= {f"{name}{i}": v for i, v in enumerate(value, 1)}
-            elif isinstance(value, float) and not isinstance(value, Fixed):
-                flat[name] = value
-        return flat
+    def __init__(self, hypers: dict[str, float], **options: Any) -> None:
+        for name, value in hypers.items():
+            _check_number(type(self).__name__, name, value)
+        self.__dict__.update(hypers={k: float(v) for k, v in hypers.items()}, options=options)
 
-    def rules(self) -> Iterator[Rule]:
-        yield self
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self!r} is immutable; make another one")
 
-    def steps(
-        self, context: Context, h: dict[str, Tensor], gradients: Gradients, prefix: str
-    ) -> Gradients:
-        """The step of every parameter from its gradient."""
-        done: Gradients = {}
-        for p, g in gradients.items():
-            dtype = g.type.dtype
-            own = {name: cast(value, dtype) for name, value in h.items()}
-            done[p] = self.step(context, own, p, as_tensor(p, dtype), g, prefix)
-        return done
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
 
-    def step(
-        self, c: Context, h: dict[str, Tensor], p: Param, x: Tensor, g: Tensor, prefix: str
-    ) -> Tensor:
+    def __hash__(self) -> int:
+        return hash((type(self), *self.hypers.items()))
+
+    def __repr__(self) -> str:
+        shown = {**self.hypers, **self.options}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that it is made of."""
+        return (self,)
+
+    def steps(self, updates: list[Update]) -> list[Tensor]:
+        """The step of every parameter."""
+        return [self.step(u) for u in updates]
+
+    def step(self, u: Update) -> Tensor:
         """The step of one parameter."""
         raise NotImplementedError
 
 
-def _number(rule: str, name: str, value: Any, low: float = 0.0) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
+def _check_number(rule: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ShapeError(
-            f"{rule}: {name} must be a number >= {low:g}", loc=user_loc(), got=repr(value)
+            f"{rule}: {name} must be a number that is not negative", loc=user_loc(), got=repr(value)
         )
-    return float(value)
 
 
-def _rate(rule: str, lr: Any, eta: Any) -> float:
-    return _number(rule, "lr", lr if eta is None else eta)
-
-
-def _betas(rule: str, beta: Any) -> tuple[float, float]:
+def _betas(rule: str, beta: Any) -> dict[str, float]:
     if not isinstance(beta, tuple | list) or len(beta) != 2:
         raise ShapeError(f"{rule}: beta must be two numbers", loc=user_loc(), got=repr(beta))
-    return _number(rule, "beta", beta[0]), _number(rule, "beta", beta[1])
+    return {"beta1": beta[0], "beta2": beta[1]}
 
 
-@dataclass(frozen=True, init=False)
 class Descent(Rule):
-    """lr*g: plain gradient descent.  PyTorch's SGD."""
-
-    lr: float
+    """lr*g.  PyTorch's SGD."""
 
     def __init__(self, lr: float = 0.1, *, eta: float | None = None) -> None:
-        object.__setattr__(self, "lr", _rate("Descent", lr, eta))
+        super().__init__({"lr": lr if eta is None else eta})
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        return h["lr"] * g
+    def step(self, u: Update) -> Tensor:
+        return u["lr"] * u.g
 
 
-@dataclass(frozen=True, init=False)
 class Momentum(Rule):
     """v <- rho*v + lr*g, then v."""
 
-    lr: float
-    rho: float
+    slots = True
 
     def __init__(self, lr: float = 0.01, rho: float = 0.9, *, eta: float | None = None) -> None:
-        object.__setattr__(self, "lr", _rate("Momentum", lr, eta))
-        object.__setattr__(self, "rho", _number("Momentum", "rho", rho))
+        super().__init__({"lr": lr if eta is None else eta, "rho": rho})
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        v = h["rho"] * c.slot(prefix + "v", p) + h["lr"] * g
-        c.keep(prefix + "v", p, v)
-        return v
+    def step(self, u: Update) -> Tensor:
+        return u.keep("v", u["rho"] * u.slot("v") + u["lr"] * u.g)
 
 
-@dataclass(frozen=True, init=False)
 class Nesterov(Rule):
     """(1 + rho)*lr*g - rho**2*v, then v <- rho*v - lr*g."""
 
-    lr: float
-    rho: float
+    slots = True
 
     def __init__(self, lr: float = 0.001, rho: float = 0.9, *, eta: float | None = None) -> None:
-        object.__setattr__(self, "lr", _rate("Nesterov", lr, eta))
-        object.__setattr__(self, "rho", _number("Nesterov", "rho", rho))
+        super().__init__({"lr": lr if eta is None else eta, "rho": rho})
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        v, rho, scaled = c.slot(prefix + "v", p), h["rho"], h["lr"] * g
-        c.keep(prefix + "v", p, rho * v - scaled)
+    def step(self, u: Update) -> Tensor:
+        v, rho, scaled = u.slot("v"), u["rho"], u["lr"] * u.g
+        u.keep("v", rho * v - scaled)
         return (1 + rho) * scaled - rho * rho * v
 
 
-@dataclass(frozen=True, init=False)
 class RMSProp(Rule):
     """q <- rho*q + (1 - rho)*g**2, then lr*g/(sqrt(q) + eps).
 
     centred  also l <- rho*l + (1 - rho)*g, and q - l**2 in place of q.
     """
 
-    lr: float
-    rho: float
-    eps: float
-    centred: bool
+    slots = True
 
     def __init__(
         self,
@@ -218,46 +193,38 @@ class RMSProp(Rule):
         centred: bool = False,
         eta: float | None = None,
     ) -> None:
-        object.__setattr__(self, "lr", _rate("RMSProp", lr, eta))
-        object.__setattr__(self, "rho", _number("RMSProp", "rho", rho))
-        object.__setattr__(self, "eps", _number("RMSProp", "eps", eps))
-        object.__setattr__(self, "centred", bool(centred))
+        super().__init__(
+            {"lr": lr if eta is None else eta, "rho": rho, "eps": eps}, centred=centred
+        )
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        rho = h["rho"]
-        q = rho * c.slot(prefix + "q", p) + (1 - rho) * (g * g)
-        c.keep(prefix + "q", p, q)
-        if self.centred:
-            mean = rho * c.slot(prefix + "l", p) + (1 - rho) * g
-            c.keep(prefix + "l", p, mean)
+    def step(self, u: Update) -> Tensor:
+        rho = u["rho"]
+        q = u.keep("q", rho * u.slot("q") + (1 - rho) * (u.g * u.g))
+        if self.options["centred"]:
+            mean = u.keep("l", rho * u.slot("l") + (1 - rho) * u.g)
             q = q - mean * mean
-        return h["lr"] * g / (ops.sqrt(q) + h["eps"])
+        return u["lr"] * u.g / (ops.sqrt(q) + u["eps"])
 
 
-def _correction(beta: Tensor, t: Tensor) -> Tensor:
-    """1 - beta**t, accurate where beta is close to 1."""
-    return -ops.expm1(t * ops.log(beta))
+def _without_bias(average: Tensor, beta: Tensor, t: Tensor) -> Tensor:
+    """average / (1 - beta**t), accurate also where beta is close to 1."""
+    return average / -ops.expm1(t * ops.log(beta))
 
 
-def _adam_direction(c: Context, h: dict[str, Tensor], p: Param, g: Tensor, prefix: str) -> Tensor:
-    beta1, beta2, t = h["beta1"], h["beta2"], c.step()
-    m = beta1 * c.slot(prefix + "m", p) + (1 - beta1) * g
-    v = beta2 * c.slot(prefix + "v", p) + (1 - beta2) * (g * g)
-    c.keep(prefix + "m", p, m)
-    c.keep(prefix + "v", p, v)
-    m, v = m / _correction(h["beta1"], t), v / _correction(h["beta2"], t)
-    return m / (ops.sqrt(v) + h["eps"])
+def _adam(u: Update) -> Tensor:
+    beta1, beta2 = u["beta1"], u["beta2"]
+    m = u.keep("m", beta1 * u.slot("m") + (1 - beta1) * u.g)
+    v = u.keep("v", beta2 * u.slot("v") + (1 - beta2) * (u.g * u.g))
+    t = u.t
+    return _without_bias(m, beta1, t) / (ops.sqrt(_without_bias(v, beta2, t)) + u["eps"])
 
 
-@dataclass(frozen=True, init=False)
 class Adam(Rule):
-    """m <- beta1*m + (1 - beta1)*g, v <- beta2*v + (1 - beta2)*g**2, then
+    """m <- beta1*m + (1 - beta1)*g and v <- beta2*v + (1 - beta2)*g**2, then
     lr * m/(1 - beta1**t) / (sqrt(v/(1 - beta2**t)) + eps).
     """
 
-    lr: float
-    beta: tuple[float, float]
-    eps: float
+    slots = True
 
     def __init__(
         self,
@@ -267,26 +234,20 @@ class Adam(Rule):
         *,
         eta: float | None = None,
     ) -> None:
-        object.__setattr__(self, "lr", _rate("Adam", lr, eta))
-        object.__setattr__(self, "beta", _betas("Adam", beta))
-        object.__setattr__(self, "eps", _number("Adam", "eps", eps))
+        super().__init__({"lr": lr if eta is None else eta, **_betas("Adam", beta), "eps": eps})
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        return h["lr"] * _adam_direction(c, h, p, g, prefix)
+    def step(self, u: Update) -> Tensor:
+        return u["lr"] * _adam(u)
 
 
-@dataclass(frozen=True, init=False)
 class AdamW(Rule):
-    """Adam with decoupled weight decay: with Adam's direction a = m'/(sqrt(v') + eps),
-    lr*(a + lambda*x), or lr*a + lambda*x with couple=False.
+    """With Adam's direction a, the step without its lr: lr*(a + lambda*x).
+
+    lambda_  Flux's lambda, PyTorch's weight_decay.
+    couple   False: lr*a + lambda*x.
     """
 
-    names: ClassVar[dict[str, str]] = {"lambda_": "lambda"}
-    lr: float
-    beta: tuple[float, float]
-    lambda_: float
-    eps: float
-    couple: bool
+    slots = True
 
     def __init__(
         self,
@@ -298,156 +259,127 @@ class AdamW(Rule):
         couple: bool = True,
         eta: float | None = None,
     ) -> None:
-        object.__setattr__(self, "lr", _rate("AdamW", lr, eta))
-        object.__setattr__(self, "beta", _betas("AdamW", beta))
-        object.__setattr__(self, "lambda_", _number("AdamW", "lambda_", lambda_))
-        object.__setattr__(self, "eps", _number("AdamW", "eps", eps))
-        object.__setattr__(self, "couple", bool(couple))
+        rate = lr if eta is None else eta
+        hypers = {"lr": rate, **_betas("AdamW", beta), "lambda": lambda_, "eps": eps}
+        super().__init__(hypers, couple=couple)
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        a, decay = _adam_direction(c, h, p, g, prefix), h["lambda"] * x
-        return h["lr"] * (a + decay) if self.couple else h["lr"] * a + decay
+    def step(self, u: Update) -> Tensor:
+        a, decay = _adam(u), u["lambda"] * u.x
+        return u["lr"] * (a + decay) if self.options["couple"] else u["lr"] * a + decay
 
 
-@dataclass(frozen=True, init=False)
 class WeightDecay(Rule):
-    """g + lambda*x: the gradient of an L2 penalty; first in a Chain."""
-
-    names: ClassVar[dict[str, str]] = {"lambda_": "lambda"}
-    lambda_: float
+    """g + lambda*x: the gradient of an L2 penalty; before a rule, in a Chain."""
 
     def __init__(self, lambda_: float = 5e-4) -> None:
-        object.__setattr__(self, "lambda_", _number("WeightDecay", "lambda_", lambda_))
+        super().__init__({"lambda": lambda_})
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        return g + h["lambda"] * x
+    def step(self, u: Update) -> Tensor:
+        return u.g + u["lambda"] * u.x
 
 
-@dataclass(frozen=True, init=False)
 class SignDecay(Rule):
-    """g + lambda*sign(x): the gradient of an L1 penalty; first in a Chain."""
-
-    names: ClassVar[dict[str, str]] = {"lambda_": "lambda"}
-    lambda_: float
+    """g + lambda*sign(x): the gradient of an L1 penalty; before a rule, in a Chain."""
 
     def __init__(self, lambda_: float = 1e-3) -> None:
-        object.__setattr__(self, "lambda_", _number("SignDecay", "lambda_", lambda_))
+        super().__init__({"lambda": lambda_})
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        return g + h["lambda"] * ops.sign(x)
+    def step(self, u: Update) -> Tensor:
+        return u.g + u["lambda"] * ops.sign(u.x)
 
 
-@dataclass(frozen=True, init=False)
 class ClipGrad(Rule):
     """min(max(g, -delta), delta)."""
 
-    delta: float
-
     def __init__(self, delta: float = 10.0) -> None:
-        object.__setattr__(self, "delta", _number("ClipGrad", "delta", delta))
+        super().__init__({"delta": delta})
 
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        return ops.minimum(ops.maximum(g, -h["delta"]), h["delta"])
+    def step(self, u: Update) -> Tensor:
+        return ops.minimum(ops.maximum(u.g, -u["delta"]), u["delta"])
 
 
-@dataclass(frozen=True, init=False)
 class ClipNorm(Rule):
-    """g * min(omega/norm(g), 1), where norm(g) = sum(abs(g)**p)**(1/p).
+    """g * min(omega/norm(g), 1), where norm(g) = sum(abs(g)**p)**(1/p); p may be infinite.
 
-    The norm is of each array by itself; with global_norm=True, of all gradients together.
+    The norm is each array's own; with global_norm=True, that of all gradients together.
     """
-
-    omega: float
-    p: Fixed
-    global_norm: bool
 
     def __init__(self, omega: float = 10.0, p: float = 2, *, global_norm: bool = False) -> None:
-        object.__setattr__(self, "omega", _number("ClipNorm", "omega", omega))
-        object.__setattr__(self, "p", Fixed(_number("ClipNorm", "p", p, 1e-300)))
-        object.__setattr__(self, "global_norm", bool(global_norm))
+        if isinstance(p, bool) or not isinstance(p, int | float) or not p > 0:
+            raise ShapeError("ClipNorm: p must be positive", loc=user_loc(), got=repr(p))
+        super().__init__({"omega": omega}, p=float(p), global_norm=global_norm)
 
-    def _power_sum(self, g: Tensor) -> Tensor:
-        if self.p == float("inf"):
+    def steps(self, updates: list[Update]) -> list[Tensor]:
+        if not self.options["global_norm"]:
+            return super().steps(updates)
+        parts = ops.stack([cast(self._collected(u.g), ir.f32) for u in updates])
+        whole = ops.max(parts) if self.options["p"] == float("inf") else ops.sum(parts)
+        return [u.g * self._factor(u, cast(whole, u.g.type.dtype)) for u in updates]
+
+    def step(self, u: Update) -> Tensor:
+        return u.g * self._factor(u, self._collected(u.g))
+
+    def _collected(self, g: Tensor) -> Tensor:
+        """The norm before its root: the sum of powers, or the greatest magnitude."""
+        p = self.options["p"]
+        if p == float("inf"):
             return ops.max(ops.abs(g))
-        return ops.sum(g * g if self.p == 2 else ops.abs(g) ** float(self.p))
+        return ops.sum(g * g if p == 2 else ops.abs(g) ** p)
 
-    def _factor(self, power_sum: Tensor, omega: Tensor) -> Tensor:
-        if self.p == 2:
-            norm = ops.sqrt(power_sum)
-        elif self.p == float("inf"):
-            norm = power_sum
-        else:
-            norm = power_sum ** (1 / float(self.p))
-        # A norm of 0 clips nothing: omega/0 is inf.
-        return ops.minimum(omega / norm, 1.0)
-
-    def steps(
-        self, context: Context, h: dict[str, Tensor], gradients: Gradients, prefix: str
-    ) -> Gradients:
-        if not self.global_norm or not gradients:
-            return super().steps(context, h, gradients, prefix)
-        parts = ops.stack([cast(self._power_sum(g), ir.f32) for g in gradients.values()])
-        whole = ops.max(parts) if self.p == float("inf") else ops.sum(parts)
-        factor = self._factor(whole, h["omega"])
-        return {p: g * cast(factor, g.type.dtype) for p, g in gradients.items()}
-
-    def step(self, c, h, p, x, g, prefix):  # noqa: ANN001, ANN201
-        return g * self._factor(self._power_sum(g), h["omega"])
+    def _factor(self, u: Update, collected: Tensor) -> Tensor:
+        p = self.options["p"]
+        norm = collected if p == float("inf") else collected ** (1 / p)
+        return ops.minimum(u["omega"] / norm, 1.0)  # a norm of 0 gives inf, and so 1
 
 
-@dataclass(frozen=True, init=False)
 class Chain(Rule):
-    """Rules one after another: each one's step is the next one's gradient.
+    """Rules one after another: each one's step is the next one's gradient.  Flux's OptimiserChain.
 
-    Hyper-parameters keep their names where only one rule has them; elsewhere the rule's name stands
-    before: `weightdecay.lambda`, `adamw.lambda`.
+    A hyper-parameter or a slot that several rules have is named after its rule:
+    `weightdecay.lambda`, `adamw.lambda`.
     """
-
-    parts: tuple[Rule, ...]
 
     def __init__(self, *parts: Rule) -> None:
         for rule in parts:
             if not isinstance(rule, Rule):
                 raise ShapeError(f"{rule!r} is not an optimiser", loc=user_loc())
-        object.__setattr__(self, "parts", tuple(parts))
+        super().__init__({}, parts=parts)
 
-    def rules(self) -> Iterator[Rule]:
-        for part in self.parts:
-            yield from part.rules()
+    def rules(self) -> tuple[Rule, ...]:
+        return tuple(rule for part in self.options["parts"] for rule in part.rules())
+
+    def __repr__(self) -> str:
+        return f"Chain({', '.join(map(repr, self.options['parts']))})"
 
 
 def apply(rule: Rule, trace: Trace, gradients: Gradients) -> None:
     """Trace one update: new values of the parameters and of what the optimiser keeps."""
-    context = Context(trace)
-    rules = list(rule.rules())
-    titles = _titles(rules)
-    stateful = sum(_keeps_state(r) for r in rules)
+    rules = rule.rules()
+    several = sum(one.slots for one in rules) > 1
     steps = {p: cast(g, wide(p)) for p, g in gradients.items()}
-    for one, title in zip(rules, titles, strict=True):
-        names = _hyper_names(rules, one, title)
-        hypers = {k: context.hyper(names[k], v) for k, v in one.hypers().items()}
-        steps = one.steps(context, hypers, steps, f"{title}." if stateful > 1 else "")
+    for one, title in zip(rules, _titles(rules), strict=True):
+        hypers = {
+            name: _hyper(trace, f"{title}.{name}" if _is_shared(name, rules) else name, value)
+            for name, value in one.hypers.items()
+        }
+        prefix = f"{title}." if several else ""
+        updates = [Update(trace, hypers, prefix, p, g) for p, g in steps.items()]
+        steps = dict(zip(steps, one.steps(updates), strict=True))
     for p, step in steps.items():
-        x = cast(as_tensor(p), wide(p))
-        trace.updates[p] = cast(x - cast(step, wide(p)), p.type.dtype).value
+        x = as_tensor(p, wide(p))
+        trace.updates[p] = cast(x - step, p.type.dtype).value
 
 
-def _keeps_state(rule: Rule) -> bool:
-    return isinstance(rule, Momentum | Nesterov | RMSProp | Adam | AdamW)
+def _hyper(trace: Trace, name: str, value: float) -> Tensor:
+    return Tensor(trace.read(Hyper(name, value), ir.TensorType(ir.f32)))
 
 
-def _titles(rules: list[Rule]) -> list[str]:
-    """A name for each rule: its class in lower case, numbered where it comes twice."""
-    titles: list[str] = []
-    for rule in rules:
-        name = type(rule).__name__.lower()
-        count = sum(1 for other in rules[: len(titles)] if type(other) is type(rule))
-        titles.append(f"{name}_{count + 1}" if count else name)
-    return titles
+def _is_shared(name: str, rules: tuple[Rule, ...]) -> bool:
+    return sum(name in one.hypers for one in rules) > 1
 
 
-def _hyper_names(rules: list[Rule], rule: Rule, title: str) -> dict[str, str]:
-    def shared(name: str) -> bool:
-        return sum(name in other.hypers() for other in rules) > 1
-
-    return {name: f"{title}.{name}" if shared(name) else name for name in rule.hypers()}
+def _titles(rules: tuple[Rule, ...]) -> list[str]:
+    """A name for each rule: its class in lower case, numbered from the second on."""
+    names = [type(rule).__name__.lower() for rule in rules]
+    counts = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name}_{n + 1}" if n else name for name, n in zip(names, counts, strict=True)]

@@ -85,7 +85,7 @@ class Dense(Module):
         self.bias = Param((out_size,), init=0.0, dtype=dtype) if bias else None
 
     def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(self, x, self.weight)
+        t = float_input(x, self.weight)
         checked_size(self, t, -1, self.in_size, f"[..., {self.in_size}]")
         return self.activation(ops.linear(t, self.weight, self.bias))
 
@@ -111,7 +111,7 @@ class Embedding(Module):
         t = as_tensor(x)
         if t.type.dtype.is_integer:
             return ops.gather_rows(self.weight, t)
-        t = float_input(self, t, self.weight)
+        t = float_input(t, self.weight)
         checked_size(self, t, -1, self.n, f"[..., {self.n}]")
         return ops.matmul(t, self.weight)
 

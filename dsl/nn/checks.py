@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["checked_size", "count", "float_input", "function_name", "with_activation"]
 
 
-def float_input(layer: Module, x: TensorLike, weight: Any = None) -> Tensor:
+def float_input(x: TensorLike, weight: Any = None) -> Tensor:
     """The input as a float tensor, in the weight's dtype where it is not a float."""
     t = as_tensor(x)
     return t if t.type.dtype.is_float else as_tensor(t, "f32" if weight is None else weight.dtype)

@@ -34,7 +34,7 @@ class Dropout(Module):
         self.p, self.dims = float(p), dims
 
     def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(self, x)
+        t = float_input(x)
         if not training() or self.p == 0:
             return t
         if self.p == 1:
@@ -78,7 +78,7 @@ class LayerNorm(Module):
         self.bias = Param(self.size, init=0.0) if affine else None
 
     def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(self, x)
+        t = float_input(x)
         expected = f"[..., {', '.join(map(str, self.size))}]"
         for i, s in enumerate(self.size):
             checked_size(self, t, i - len(self.size), s, expected)
@@ -130,7 +130,7 @@ class BatchNorm(Module):
         self.var = State(channels, init=1.0) if track_stats else None
 
     def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(self, x)
+        t = float_input(x)
         if t.ndim < 2:
             fail(
                 ShapeError,

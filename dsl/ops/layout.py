@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import ShapeError
@@ -263,10 +264,10 @@ def split(x: TensorLike, sections: int | Sequence[int], axis: int = 0) -> list[T
                 got=str(x.type),
             )
         bounds = [part * i for i in range(sections + 1)]
-        return [_span(x, a, lo, hi) for lo, hi in zip(bounds, bounds[1:], strict=False)]
+        return [_span(x, a, lo, hi) for lo, hi in pairwise(bounds)]
     cuts = [None, *sections, None]
     whole = (slice(None),) * a
-    return [x[(*whole, slice(lo, hi))] for lo, hi in zip(cuts, cuts[1:], strict=False)]
+    return [x[(*whole, slice(lo, hi))] for lo, hi in pairwise(cuts)]
 
 
 def _span(x: Tensor, axis: int, low: Size, high: Size) -> Tensor:
