@@ -220,7 +220,7 @@ elementwise("div", 2, FLOATS, np.divide, lambda x, z: x / z, lambda dy, y, x, z:
 elementwise("floor_div", 2, NUMBERS, np.floor_divide, lambda x, z: x.floor_div(z), STEP, PARTS, "floor(x / z); an integer divided by 0 is 0")
 elementwise("mod", 2, NUMBERS, np.mod, lambda x, z: x.mod(z), lambda dy, y, x, z: (dy, -(dy * x.floor_div(z))), PARTS, "x - z*floor(x / z), with z's sign; of integers by 0: 0")
 elementwise("fmod", 2, NUMBERS, np.fmod, lambda x, z: x.fmod(z), lambda dy, y, x, z: (dy, -(dy * (x / z).trunc())), PARTS, "x - z*trunc(x / z), with x's sign; of integers by 0: 0")
-elementwise("pow", 2, NUMBERS, whole_power, lambda x, z: x.pow(z), _pow, TWO, "x**z; integers: a negative exponent gives 0")
+elementwise("pow", 2, NUMBERS, whole_power, lambda x, z: x.pow(z), _pow, TWO, "x**z; integers: a negative exponent truncates 1 / x**-z, 0 of x = 0")
 elementwise("atan2", 2, FLOATS, np.arctan2, lambda x, z: x.atan2(z), lambda dy, y, x, z: (dy * z / (x * x + z * z), -(dy * x / (x * x + z * z))), PAIR, "angle of the point (z, x), in radians")
 elementwise("copysign", 2, FLOATS, np.copysign, lambda x, z: x.copysign(z), lambda dy, y, x, z: (dy * x.sign() * x.like(1.0).copysign(z), None), PAIR, "|x| with the sign of z")
 elementwise("maximum", 2, ALL, np.maximum, lambda x, z: x.maximum(z), _maximum, PAIR, "the greater; NaN if either is NaN")

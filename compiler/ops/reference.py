@@ -70,7 +70,9 @@ def reinterpret(x: np.ndarray, *, dtype: DType) -> np.ndarray:
 def whole_power(x: np.ndarray, p: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.asarray(np.power(x, p))
-    return np.where(p < 0, 0, np.power(x, np.maximum(p, 0))).astype(x.dtype)
+    # Of 1 / x**-p, truncated, 1 and -1 keep their size; dividing by 0 gives 0.
+    size = np.where(p < 0, np.where(np.abs(x) == 1, x, 0), x).astype(x.dtype)
+    return np.asarray(np.power(size, np.where(p < 0, p & 1, p)) * ((p >= 0) | (size != 0)))
 
 
 def _in_range(x: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -110,7 +110,8 @@ class Scalar(Protocol):
     def is_nan(self) -> Self: ...
 
     def pow(self, other: Self | Number, /) -> Self:
-        """Power.  Of integers by repeated multiplication; a negative integer exponent gives 0."""
+        """Power.  Of integers by repeated multiplication; a negative exponent truncates the
+        result towards 0, and x = 0 gives 0."""
         ...
 
     def maximum(self, other: Self | Number, /) -> Self:

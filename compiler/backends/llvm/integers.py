@@ -68,10 +68,16 @@ def _wrong_sign(rest: LlvmScalar, divisor: LlvmScalar) -> LlvmScalar:
 
 
 def power(x: LlvmScalar, exponent: LlvmScalar) -> LlvmScalar:
-    """x ** exponent modulo 2**bits by repeated squaring; the exponent is read as unsigned."""
+    """x ** exponent modulo 2**bits by repeated squaring; a negative exponent truncates to 0.
+
+    Read as unsigned, a negative exponent is right for 1 and -1.
+    """
     result, square = x.like(1), x
     for bit in range(x.dtype.bits):
         used = (exponent & (1 << bit)).ne(0)
         result = used.select(result * square, result)
         square = square * square
-    return result
+    if x.dtype.kind == "u":
+        return result
+    vanishes = exponent.lt(0) & x.ne(1) & x.ne(-1)
+    return vanishes.select(x.like(0), result)
