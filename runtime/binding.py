@@ -1,6 +1,6 @@
 """The Python side of a compiled artifact: NumPy arrays in, native code, NumPy arrays out.
 
-This file is the first part of every artifact's `__init__.py`.  It needs Python and NumPy, not fluxc.
+This file is the first part of every artifact's `__init__.py`.  It needs Python and NumPy alone.
 What follows it there are the artifact's own entries as methods with their signatures.
 """
 
@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  what follows in an artifact uses it
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ import numpy as np
 FORMAT = 1  # of manifest.json
 
 _NUMPY = {
-    "f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": "<u2", "i64": "<i8", "i32": "<i4", "i16": "<i2",
-    "i8": "i1", "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "u1", "bool": "?",
+    "f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": "<u2",
+    "i64": "<i8", "i32": "<i4", "i16": "<i2", "i8": "i1",
+    "u64": "<u8", "u32": "<u4", "u16": "<u2", "u8": "u1", "bool": "?",
 }  # fmt: skip
 _DTYPE = {name: np.dtype(code) for name, code in _NUMPY.items()}
 # C_CONTIGUOUS and ALIGNED: memory that native code can read as it is; with WRITEABLE, write.
@@ -192,7 +193,7 @@ def _check_dtype(a: np.ndarray[Any, Any], where: str, t: Tensor) -> None:
 
 
 def _readable(x: object, where: str, t: Tensor) -> np.ndarray[Any, Any]:
-    """`x` as an array of exactly t's dtype, contiguous and aligned; copied only where it must be."""
+    """`x` as an array of exactly t's dtype, contiguous and aligned; copied where it must be."""
     a = _as_array(x, where, t)
     _check_dtype(a, where, t)
     return np.require(a, requirements=("C", "A"))
@@ -211,7 +212,7 @@ def _plain_address(a: np.ndarray[Any, Any]) -> int:
 
 
 def _choose_address() -> Callable[[np.ndarray[Any, Any]], int]:
-    """The quick way to an array's data where this interpreter lays arrays out as NumPy's headers say."""
+    """The quick way to an array's data, where arrays lie as NumPy's headers say."""
     import platform
 
     probe = np.arange(8, dtype=np.int64)[3:5]
@@ -442,6 +443,28 @@ def _check_out(entry: Entry, t: Tensor, a: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{where} is not contiguous in memory, so results cannot be written to it")
 
 
+def _given(entry: Entry, plan: _Plan, out: Any) -> list[np.ndarray[Any, Any]]:
+    """The caller's own arrays for the results."""
+    results = [out] if entry.tree == "leaf" else _leaves(entry.tree, out, entry.name)
+    for a, t, shape in zip(results, entry.outputs, plan.outputs, strict=True):
+        if (
+            type(a) is not np.ndarray
+            or a.dtype is not _DTYPE[t.dtype]
+            or a.shape != shape
+            or a.flags.num & _WRITEABLE != _WRITEABLE
+        ):
+            _check_out(entry, t, a, shape)
+    return results
+
+
+def _returned(entry: Entry, results: list[np.ndarray[Any, Any]]) -> Any:
+    """What an entry returns: results of rank 0 as NumPy's scalars, in the entry's own form."""
+    if entry.tree == "leaf":
+        (result,) = results
+        return result if result.ndim else result[()]
+    return _assemble(entry.tree, (a if a.ndim else a[()] for a in results))
+
+
 def _caller(library: _Library, handle: _Handle, entry: Entry) -> Callable[..., Any]:
     """The function behind `model.<entry>`: `(out, *inputs) -> outputs`.
 
@@ -449,56 +472,35 @@ def _caller(library: _Library, handle: _Handle, entry: Entry) -> Callable[..., A
     an earlier one checks dtype, layout and shape of each array and goes straight to native code.
     """
     function, model = library.entry_function(entry), handle.address
-    dtypes = [_DTYPE[t.dtype] for t in entry.inputs]
+    inputs = [(_DTYPE[t.dtype], t, f"{entry.name}: argument {t.name}") for t in entry.inputs]
     output_dtypes = [_DTYPE[t.dtype] for t in entry.outputs]
     plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
     ndarray, empty, address = np.ndarray, np.empty, _address
-    single, tree = entry.tree == "leaf", entry.tree
 
-    def plan_for(shapes: tuple[tuple[int, ...], ...]) -> _Plan:
+    def new_plan(shapes: tuple[tuple[int, ...], ...]) -> _Plan:
         plan = _plan(entry, shapes)
         if len(plans) >= _MOST_PLANS:
             plans.clear()
         plans[shapes] = plan
         return plan
 
-    def given(out: Any, plan: _Plan) -> list[Any]:
-        results = [out] if single else _leaves(tree, out, entry.name)
-        for a, t, d, shape in zip(results, entry.outputs, output_dtypes, plan.outputs, strict=True):
-            if (
-                type(a) is not ndarray
-                or a.dtype is not d
-                or a.shape != shape
-                or a.flags.num & _WRITEABLE != _WRITEABLE
-            ):
-                _check_out(entry, t, a, shape)
-        return results
-
     def call(out: Any, *arrays: Any) -> Any:
-        kept = []
-        for x, dtype, t in zip(arrays, dtypes, entry.inputs, strict=True):
-            if (
-                type(x) is not ndarray
-                or x.dtype is not dtype
-                or x.flags.num & _READABLE != _READABLE
-            ):
-                x = _readable(x, f"{entry.name}: argument {t.name}", t)  # noqa: PLW2901
-            kept.append(x)
+        kept = [
+            x
+            if type(x) is ndarray and x.dtype is d and x.flags.num & _READABLE == _READABLE
+            else _readable(x, where, t)
+            for x, (d, t, where) in zip(arrays, inputs, strict=True)
+        ]
         shapes = tuple([x.shape for x in kept])
-        plan = plans.get(shapes) or plan_for(shapes)
+        plan = plans.get(shapes) or new_plan(shapes)
         if out is None:
             results = [empty(s, d) for s, d in zip(plan.outputs, output_dtypes, strict=True)]
         else:
-            results = given(out, plan)
+            results = _given(entry, plan, out)
         status = function(model, *plan.symbols, *map(address, kept), *map(address, results))
         if status:
             raise library.failure(status)
-        if out is not None:
-            return out
-        if single:
-            result = results[0]
-            return result if result.ndim else result[()]
-        return _assemble(tree, (a if a.ndim else a[()] for a in results))
+        return _returned(entry, results) if out is None else out
 
     # `call` must keep the native model alive as long as it can be called.
     call.handle = handle  # type: ignore[attr-defined]
@@ -509,7 +511,7 @@ def _caller(library: _Library, handle: _Handle, entry: Entry) -> Callable[..., A
 
 
 class _Storages(MutableMapping[str, np.ndarray[Any, Any]]):
-    """Stored tensors by name: reading gives a read-only view of the live memory, assigning sets it."""
+    """Stored tensors by name: read as read-only views of live memory, set by assignment."""
 
     def __init__(self, library: _Library, handle: _Handle, kind: str) -> None:
         self._library, self._handle, self._kind = library, handle, kind
@@ -707,7 +709,7 @@ class _Model:
         self._check(self._library.save(self._handle.address, _path(path, "path")))
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take the values of a file that `save` wrote, or of any safetensors file of the parameters.
+        """Take the values of a file that `save` wrote, or of one with the parameters alone.
 
         A file without optimiser state resets it, and keeps hyper-parameters and random state.
         Errors  ArtifactError if the file is not right; the model is then as before.

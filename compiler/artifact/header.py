@@ -26,8 +26,9 @@ C_TYPES = {
 HEADER = Template("""\
 /* $name: compiled by fluxc $version for $triple ($cpu).
  *
- * Link with lib$name.so.  Arrays are row-major and contiguous; an array without elements may be NULL.
- * f16 and bf16 are their bits in a uint16_t.  Functions that return int32_t return 0, or an error code:
+ * Link with lib$name.so.  Arrays are row-major and contiguous; an array without elements may be
+ * NULL.  f16 and bf16 are their bits in a uint16_t.  Functions that return int32_t return 0, or an
+ * error code:
  *
  *   1  a NULL, unaligned or overlapping argument, an unknown name
  *   2  a size outside its declared range
@@ -61,11 +62,12 @@ ${name}_t *${name}_open(const char *weights, uint64_t seed, int32_t threads);
 /* Closes a model; NULL is allowed.  No other call may be using it. */
 void ${name}_close(${name}_t *m);
 
-/* Writes parameters, states, optimiser state, hyper-parameters and random state to a safetensors file,
- * which is replaced when it is complete. */
+/* Writes parameters, states, optimiser state, hyper-parameters and random state to a safetensors
+ * file, which is replaced when it is complete. */
 int32_t ${name}_save(${name}_t *m, const char *path);
 
-/* Takes the values of a saved file, or of one with the parameters alone: optimiser state is then reset. */
+/* Takes the values of a saved file, or of one with the parameters alone: optimiser state is then
+ * reset.  A model is as before if the file is refused. */
 int32_t ${name}_load(${name}_t *m, const char *path);
 
 /* What went wrong in the last call of this thread that failed. */
@@ -85,7 +87,14 @@ $entries$storages
 """)
 
 
-def header_text(name: str, spec: ModelSpec, programs: Iterable[Program], triple: str, cpu: str, version: str) -> str:  # fmt: skip
+def header_text(
+    name: str,
+    spec: ModelSpec,
+    programs: Iterable[Program],
+    triple: str,
+    cpu: str,
+    version: str,
+) -> str:
     """The text of NAME.h; compiles as C99 and as C++17."""
     pairs = zip(spec.entries, programs, strict=True)
     return HEADER.substitute(

@@ -99,9 +99,10 @@ def _entry(entry: Entry, program: Program) -> dict[str, Any]:
 
 
 def solve(entry: Entry, program: Program) -> list[list[Any]]:
-    """How the named sizes follow from the inputs' shapes: `[symbol, input, axis, factor, rest]` in order.
+    """How the named sizes follow from the inputs' shapes.
 
-    Each step says symbol = (size of the axis - rest) / factor, with rest in symbols known before.
+    Each step, `[symbol, input, axis, factor, rest]`, says
+    symbol = (size of the axis - rest) / factor, with rest in symbols known before.
     Errors  FluxcError if a size cannot be found so.
     """
     axes = [
@@ -120,7 +121,7 @@ def solve(entry: Entry, program: Program) -> list[list[Any]]:
             raise FluxcError(
                 f"{entry.name}: the value of size {unknown} cannot be told from the inputs' shapes",
                 loc=entry.loc,
-                expected="an input with an axis of that size, or of a multiple of it plus a constant",
+                expected="an axis of that size, or of a multiple of it plus a constant",
             )
         # An axis that is the size alone gives the clearest messages; else the first one.
         symbol, *step = min(found, key=lambda s: s[3:] != (1, 0))

@@ -1,4 +1,4 @@
-"""The Python module of an artifact: the runtime's binding, then its entries with their signatures."""
+"""The Python module of an artifact: the runtime's binding, then its entries with signatures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,14 @@ def {name}({inputs}*, out=None):
 '''
 
 
-def module_text(name: str, spec: ModelSpec, programs: Iterable[Program], triple: str, cpu: str, version: str) -> str:  # fmt: skip
+def module_text(
+    name: str,
+    spec: ModelSpec,
+    programs: Iterable[Program],
+    triple: str,
+    cpu: str,
+    version: str,
+) -> str:
     """The text of an artifact's `__init__.py`."""
     binding = (files("fluxc.runtime") / "binding.py").read_text("utf-8")
     _, rest = binding.split('"""\n', 1)  # the artifact has a docstring of its own

@@ -18,7 +18,16 @@ __all__ = ["c_argument_names", "check_names", "public_functions"]
 
 # Of C99 and of C++17, and what <stdint.h> and <stdbool.h> define.
 C_KEYWORDS = frozenset(
-    ["alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break", "case", "catch", "char", "char16_t", "char32_t", "class", "compl", "const", "const_cast", "constexpr", "continue", "decltype", "default", "delete", "do", "double", "dynamic_cast", "else", "enum", "explicit", "export", "extern", "false", "float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private", "protected", "public", "register", "reinterpret_cast", "restrict", "return", "short", "signed", "sizeof", "static", "static_assert", "static_cast", "struct", "switch", "template", "this", "thread_local", "throw", "true", "try", "typedef", "typeid", "typename", "union", "unsigned", "using", "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq", "NULL", "errno", "main", "linux", "unix"]
+    """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t
+    char32_t class compl const const_cast constexpr continue decltype default delete do double
+    dynamic_cast else enum explicit export extern false float for friend goto if inline int
+    long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+    public register reinterpret_cast restrict return short signed sizeof static static_assert
+    static_cast struct switch template this thread_local throw true try typedef typeid
+    typename union unsigned using virtual void volatile wchar_t while xor xor_eq NULL errno
+    main linux unix
+    """.split()  # noqa: SIM905  a list to read, not to parse
 )
 C_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 C_FUNCTIONS = ("open", "close", "save", "load", "error", "get", "set")
@@ -62,7 +71,7 @@ def check_names(name: str, spec: ModelSpec, programs: Iterable[Program]) -> None
         for symbol in program.symbols:
             if keyword.iskeyword(symbol.name):
                 raise FluxcError(
-                    f"{entry.name}: {symbol.name!r} cannot be a size's name, it is a Python keyword",
+                    f"{entry.name}: a size cannot be named {symbol.name!r}, a Python keyword",
                     loc=entry.loc,
                 )
 

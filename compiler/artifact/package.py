@@ -95,7 +95,7 @@ def _check_replaceable(folder: Path) -> None:
     surplus = sorted(present - _own_files(folder)) if present else []
     if surplus:
         raise FluxcError(
-            f"{folder} holds files that are not an artifact's, and would be lost: {', '.join(surplus[:8])}",
+            f"{folder} holds files that are not an artifact's: {', '.join(surplus[:8])}",
             hint="move them, or choose another -o",
         )
 

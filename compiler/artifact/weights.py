@@ -77,7 +77,7 @@ def write_weights(
     storages: Iterable[Storage],
     value: Callable[[Storage], np.ndarray[Any, Any]],
 ) -> str:
-    """Write storages to a safetensors file, one at a time, and return the sha256 of what was written."""
+    """Write storages to a safetensors file, one at a time; returns the sha256 of what it wrote."""
     # Wide elements first, so that every tensor is aligned in the file; else the declared order.
     ordered = sorted(storages, key=lambda s: -s.type.dtype.itemsize)
     header: dict[str, Any] = {"__metadata__": {"format": "fluxc", "model": name}}

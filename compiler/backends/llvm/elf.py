@@ -16,7 +16,7 @@ STB_WEAK = 2
 
 @dataclass(frozen=True, slots=True)
 class Dynamic:
-    """needed: libraries; undefined: symbols that they must have (weak ones not); defined: own symbols."""
+    """needed: libraries; undefined: symbols that they must have; defined: own symbols."""
 
     needed: tuple[str, ...]
     undefined: tuple[str, ...]

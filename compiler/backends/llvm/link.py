@@ -1,4 +1,4 @@
-"""From an object file to a shared library: the runtime beside it, the C library below it, nothing else.
+"""From an object file to a shared library: the runtime beside it, the C library below, no more.
 
 The runtime is C source, compiled once per compiler and kept in a cache.  `start_runtime_build`
 begins that in the background, so that it overlaps with the work of LLVM.
@@ -31,12 +31,19 @@ __all__ = ["RuntimeBuild", "link_library", "runtime_sources", "start_runtime_bui
 
 SOURCES = ("error.c", "model.c", "call.c", "threads.c", "weights.c")
 HEADERS = ("abi.h", "runtime.h")
-COMPILE = ["-std=c99", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-fno-ident", "-pthread", "-Wall"]
+COMPILE = (
+    *("-std=c99", "-O2", "-g0", "-fPIC", "-pthread", "-Wall"),
+    *("-fvisibility=hidden", "-ffunction-sections", "-fdata-sections", "-fno-ident"),
+)
 # -z defs: what neither the object, the runtime, libgcc nor the C library defines is an error.
-LINK = ["-shared", "-pthread", "-nodefaultlibs", "-Wl,--gc-sections", "-Wl,--strip-debug", "-Wl,--build-id=none", "-Wl,--no-demangle", "-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,--hash-style=gnu"]
+LINK = (
+    *("-shared", "-pthread", "-nodefaultlibs"),
+    *("-Wl,--gc-sections", "-Wl,--strip-debug", "-Wl,--build-id=none", "-Wl,--no-demangle"),
+    *("-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,--hash-style=gnu"),
+)
 LIBRARIES = ("-lgcc", "-lc")
 C_LIBRARY = re.compile(r"(lib(c|pthread)\.(so\.6|so\.0|so|musl-\w+\.so\.1))|ld-(linux|musl)\S*")
-UNDEFINED = re.compile(r"undefined (?:reference to|symbol:) [`'‘]?([^'’\s]+)")
+UNDEFINED = re.compile(r"undefined (?:reference to|symbol:) [`']?([^'\s]+)")
 
 
 def runtime_sources() -> dict[str, str]:
@@ -78,7 +85,7 @@ def _refuse(what: str, command: list[str], errors: str) -> None:
     missing = sorted(set(UNDEFINED.findall(errors)))
     if missing:
         raise BuildError(
-            f"the library would need symbols that the C library does not have: {', '.join(missing)}",
+            f"the library would need what the C library does not have: {', '.join(missing)}",
             expected="code that calls the C library alone",
         )
     lines = [line for line in errors.strip().splitlines() if line.strip()]
@@ -200,7 +207,7 @@ def _stored(path: Path) -> bytes | None:
 
 
 def _store(path: Path, data: bytes) -> None:
-    """Keep an object; two processes may do so at once.  A cache that cannot be written is no error."""
+    """Keep an object; two processes may do so at once.  An unwritable cache is no error."""
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(hashlib.sha256(data).digest() + data)
