@@ -108,7 +108,9 @@ def assert_close_everywhere(got, want, dtype, context):
 def structured_graphs(seed):
     """One graph for every sample of every operation that is not elementwise, in f32 and f64."""
     for name in sorted(n for n, record in OPS.items() if not record.elementwise):
-        for width, variant in itertools.product(("f32", "f64"), range(3)):
+        # The graphs inside custom_vjp have dtypes of their own.
+        widths = ("f64",) if name == "custom_vjp" else ("f32", "f64")
+        for width, variant in itertools.product(widths, range(3)):
             rng = np.random.default_rng([seed, variant, zlib.crc32(name.encode())])
             arrays, attrs = OPS[name].sample(rng)
             b = Builder(infer)
