@@ -88,6 +88,7 @@ class Fuser:
         self.early: dict[Value, list[Work]] = {}
         for work in sorted(works.of.values(), key=lambda w: w.order):
             self._add(work)
+        self._merge_scalars()
         self.readers = self._readers()
         self._sink()
         self.stored = {v for v in works.of if self.is_stored(v)}
@@ -280,7 +281,12 @@ class Fuser:
             ):
                 return
         if self._complete_group(home, other, place) and self._agrees(home, other, place):
+            merged = other.works
             self._merge(home, other, place)
+            for w in merged:
+                for further in self._groups_read(w):
+                    if further is not home and further.works:
+                        self._absorb(home, further, w)
 
     def _agrees(self, home: Group, other: Group, place: dict[Axis, Expr]) -> bool:
         """Whether all that `home` reads of `other` is read where it would be computed."""
@@ -331,6 +337,20 @@ class Fuser:
         other.works = []
         self.groups.remove(other)
         self.order.merge(home.id, other.id)
+
+    def _merge_scalars(self) -> None:
+        """Single numbers share kernels, whatever they are: a launch costs more than they do."""
+        homes: list[Group] = []
+        for group in [g for g in self.groups if g.kind == "nest" and not g.full]:
+            for home in homes:
+                if home.prepared == group.prepared and self.order.can_merge(home.id, group.id):
+                    place = {a: self.k.size(0) for a in group.axes}
+                    if home.rows is not None or group.rows is not None:
+                        home.rows = frozenset()
+                    self._merge(home, group, place)
+                    break
+            else:
+                homes.append(group)
 
     # What is stored, and what is computed again instead.
 

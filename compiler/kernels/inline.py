@@ -13,7 +13,7 @@ import numpy as np
 
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.types import f32, i64
-from fluxc.compiler.kernels.kernel import Expr
+from fluxc.compiler.kernels.kernel import Const, Expr
 from fluxc.compiler.ops import OPS
 
 if TYPE_CHECKING:
@@ -114,4 +114,6 @@ class Inliner:
             hit = k.both(hit, k.eq(position, chosen))
         base = self.at(x, index, guard)
         update = self.at(updates, (*here, *rest), guard)
-        return k.apply("add", base, pad_to_zero(k, hit, update))
+        added = pad_to_zero(k, hit, update)
+        empty = isinstance(base, Const) and base.value == 0
+        return added if empty else k.apply("add", base, added)

@@ -117,13 +117,17 @@ class Works:
         self.memory: set[Value] = set(graph.params)  # values that lie in memory without any work
         self.ready: set[Value] = set(storages) if self.prepares else set()
         self.through: dict[Work, set[Value]] = {}
+        self.of_sums: set[Value] = set()  # made from a reduction, element by element
 
     def _node(self, node: Node) -> None:
         if len(node.outputs) != 1:
             raise Unsupported(f"{node.op} has several outputs", loc=node.loc)
+        pointwise = node.op not in STRUCTURED and not self.of_sums.isdisjoint(node.inputs)
+        if node.op in REDUCTIONS or pointwise:
+            self.of_sums.add(node.output)
         if node.op in STRUCTURED:
             STRUCTURED[node.op](self, node)
-        elif not self._virtual(node) or self._needed(node.output):
+        elif not self._virtual(node) or self._needed(node.output) or self._picked(node):
             self.point(node.output)
 
     def _needed(self, value: Value) -> bool:
@@ -189,11 +193,13 @@ class Works:
             return inliner.expand(value, tuple(place[a] for a in axes))
 
         work = Work(len(self.of), node, value, "point", axes, self.indices(axes), define)
-        return self.add(work, self._picked(node) if node.op == "gather" else None)
+        return self.add(work, self._picked(node))
 
     def _picked(self, node: Node) -> set[Value]:
         """Values that a gather of few elements computes for itself rather than has stored."""
         found: set[Value] = set()
+        if node.op != "gather":
+            return found
         source, budget = node.inputs[0], 8
         if size_bounds(source.type.size - node.output.type.size * 4)[0] < 0:
             return found
@@ -204,7 +210,8 @@ class Works:
             if maker is None or v in self.memory:
                 continue
             if v in self.of:
-                if OPS[maker.op].scalar is None or budget == 0 or v in self.results:
+                cheap = OPS[maker.op].scalar is not None and v in self.of_sums
+                if not cheap or budget == 0 or v in self.results:
                     continue
                 budget -= 1
                 found.add(v)
