@@ -175,7 +175,7 @@ def _as_array(x: object, where: str, t: Tensor) -> np.ndarray[Any, Any]:
 def _number(x: float, where: str, t: Tensor) -> np.ndarray[Any, Any]:
     dtype = _DTYPE[t.dtype]
     wanted = {"b": bool, "i": int, "u": int}.get(dtype.kind, (int, float))
-    fits = isinstance(x, bool) == (dtype.kind == "b") and isinstance(x, wanted)  # type: ignore[arg-type]
+    fits = isinstance(x, bool) == (dtype.kind == "b") and isinstance(x, wanted)
     if not fits or t.dtype == "bf16":
         raise TypeError(
             _message(f"{where} has the wrong type", expected=str(t), got=type(x).__name__)

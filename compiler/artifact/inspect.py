@@ -28,8 +28,9 @@ def tables(artifact: Path, manifest: Mapping[str, Any]) -> Iterator[Table]:
         yield "stored tensors", ("name", "type", "kind"), list(map(_storage, manifest["storages"]))
     kernels = [row for e in manifest["entries"] for row in _kernels(e)]
     yield "kernels", ("entry", "phase", "kernel", "launches"), kernels
-    files = [(f, _bytes(artifact / f), h) for f, h in manifest["files"].items()]
-    yield "files", ("name", "size", "sha256"), files
+    files = manifest["files"].items()
+    rows = [(str(f), _bytes(artifact / f), str(h)) for f, h in files]
+    yield "files", ("name", "size", "sha256"), [*rows]
 
 
 def _type(tensor: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +87,7 @@ def _returned(entry: Entry, program: Program) -> str:
     """The output types in the form that the entry returns them."""
     leaves = iter(program.outputs)
 
-    def text(tree: object) -> str:
+    def text(tree: Any) -> str:
         match tree:
             case "leaf":
                 return str(next(leaves))
