@@ -22,6 +22,7 @@ from fluxc.compiler.backends.llvm.expression import Evaluator
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, number
 from fluxc.compiler.backends.llvm.scope import Lanes, Scope
 from fluxc.compiler.backends.llvm.sizes import I64, Sizes
+from fluxc.compiler.backends.llvm.values import poison
 from fluxc.compiler.ir.dims import ceildiv, is_at_least, is_multiple_of, product
 from fluxc.compiler.ir.types import f32
 from fluxc.compiler.kernels.kernel import kernel_stores, kernel_symbols
@@ -416,7 +417,7 @@ def _together(op: str, values: list[LlvmScalar]) -> LlvmScalar:
             x.with_value(
                 x.b.shuffle_vector(
                     x.v,
-                    ir.Constant(kind, ir.Undefined),
+                    poison(kind.element, kind.count),
                     ir.Constant(ir.VectorType(i32, half), list(order)),
                 )
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar
-from fluxc.compiler.backends.llvm.values import memory_type
+from fluxc.compiler.backends.llvm.values import memory_type, poison, splat_constant, zero
 from fluxc.compiler.ir.types import i64
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _ZEROS = 512  # bytes: the widest vector that a load can ask for
 
 def from_memory(b: ir.IRBuilder, raw: ir.Value, dtype: DType) -> LlvmScalar:
     if dtype.kind == "b":
-        raw = b.icmp_unsigned("!=", raw, ir.Constant(raw.type, None))
+        raw = b.icmp_unsigned("!=", raw, zero(raw.type))
     return LlvmScalar(b, raw, dtype)
 
 
@@ -74,7 +74,7 @@ def splat(b: ir.IRBuilder, value: ir.Value, width: int) -> ir.Value:
 def reverse(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
     width = value.type.count
     order = ir.Constant(ir.VectorType(I32, width), list(range(width - 1, -1, -1)))
-    return b.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), order)
+    return b.shuffle_vector(value, poison(value.type.element, width), order)
 
 
 def advance(b: ir.IRBuilder, pointer: ir.Value, elements: ir.Value, dtype: DType) -> ir.Value:
@@ -98,7 +98,7 @@ def load(
     if mask is None:
         return from_memory(b, b.load(pointer, typ=kind, align=dtype.itemsize), dtype)
     function = _declare(b, "masked.load", kind, [ir.PointerType(), mask.type, kind])
-    call = b.call(function, [pointer, mask, ir.Constant(kind, None)], arg_attrs={0: ()})
+    call = b.call(function, [pointer, mask, zero(kind)], arg_attrs={0: ()})
     call.arg_attributes[0].align = dtype.itemsize
     return from_memory(b, call, dtype)
 
@@ -121,9 +121,9 @@ def gather(b: ir.IRBuilder, at: ir.Value, dtype: DType, mask: ir.Value | None = 
         at = b.select(mask, at, splat(b, nowhere(b), width))
         mask = None
     if mask is None:
-        mask = ir.Constant(ir.VectorType(I1, width), [1] * width)
+        mask = splat_constant(I1(1), width)
     function = _declare(b, "masked.gather", kind, [at.type, mask.type, kind])
-    call = b.call(function, [at, mask, ir.Constant(kind, None)], arg_attrs={0: ()})
+    call = b.call(function, [at, mask, zero(kind)], arg_attrs={0: ()})
     call.arg_attributes[0].align = dtype.itemsize
     return from_memory(b, call, dtype)
 
@@ -132,7 +132,7 @@ def scatter(x: LlvmScalar, at: ir.Value, mask: ir.Value | None = None) -> None:
     """Lane by lane in order: of two lanes with one pointer the later one stays."""
     b, value = x.b, to_memory(x)
     if mask is None:
-        mask = ir.Constant(ir.VectorType(I1, x.lanes), [1] * x.lanes)
+        mask = splat_constant(I1(1), x.lanes)
     function = _declare(b, "masked.scatter", None, [value.type, at.type, mask.type])
     call = b.call(function, [value, at, mask], arg_attrs={1: ()})
     call.arg_attributes[1].align = x.dtype.itemsize

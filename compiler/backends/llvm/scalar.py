@@ -5,7 +5,7 @@ The same object is one number or a vector of them.  Nothing here traps, branches
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from llvmlite import ir
@@ -15,10 +15,13 @@ from fluxc.compiler.backends.llvm.values import (
     constant,
     declare_target,
     features,
+    first_lane,
     intrinsic,
     lanes_of,
     llvm_type,
     memory_type,
+    poison,
+    splat_constant,
 )
 from fluxc.compiler.ir.types import bool_
 
@@ -68,16 +71,14 @@ class LlvmScalar:
         if lanes == self.lanes:
             return self
         assert self.lanes == 1, f"a vector of {self.lanes} cannot become one of {lanes}"
-        kind = ir.VectorType(self.v.type, lanes)
         if isinstance(self.v, ir.Constant):
-            return self.with_value(ir.Constant(kind, [self.v] * lanes))
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self.b.insert_element(undefined, self.v, ir.Constant(ir.IntType(32), 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        return self.with_value(self.b.shuffle_vector(first, undefined, mask))
+            return self.with_value(splat_constant(self.v, lanes))
+        empty = poison(self.v.type, lanes)
+        first = self.b.insert_element(empty, self.v, ir.Constant(ir.IntType(32), 0))
+        return self.with_value(self.b.shuffle_vector(first, empty, first_lane(lanes)))
 
     def with_value(self, v: ir.Value, dtype: DType | None = None) -> LlvmScalar:
-        return replace(self, v=v, dtype=dtype or self.dtype)
+        return LlvmScalar(self.b, v, dtype or self.dtype, self.strict)
 
     def operand(self, other: Operand) -> LlvmScalar:
         """`other` as a value of this dtype."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +21,15 @@ __all__ = [
     "constant",
     "declare_target",
     "features",
+    "first_lane",
     "intrinsic",
     "lanes_of",
     "llvm_type",
     "memory_type",
+    "poison",
+    "splat_constant",
     "vector_of",
+    "zero",
 ]
 
 
@@ -77,7 +82,50 @@ def constant(b: ir.IRBuilder, dtype: DType, value: float | bool, lanes: int = 1)
     del b  # constants need no builder; the argument keeps the signature of the other helpers
     element = llvm_type(dtype)
     scalar = ir.Constant(element, _representable(dtype, value))
-    return scalar if lanes == 1 else ir.Constant(ir.VectorType(element, lanes), [scalar] * lanes)
+    return splat_constant(scalar, lanes)
+
+
+def splat_constant(scalar: ir.Constant, lanes: int) -> ir.Constant:
+    """A constant in every lane, in LLVM's short form of it."""
+    if lanes == 1:
+        return scalar
+    return _splat_constant(scalar.type, scalar.get_reference(), lanes)
+
+
+class _Written(ir.Constant):
+    """A vector constant with a text of its own; `elements` is what llvmlite may look at."""
+
+    def __init__(self, kind: ir.Type, text: str, elements: list[int] | None = None) -> None:
+        super().__init__(kind, elements)
+        self.text = text
+
+    def _get_reference(self) -> str:
+        return self.text
+
+
+@lru_cache(maxsize=4096)
+def _splat_constant(element: ir.Type, text: str, lanes: int) -> ir.Constant:
+    return _Written(ir.VectorType(element, lanes), f"splat ({element} {text})")
+
+
+@lru_cache(maxsize=64)
+def poison(element: ir.Type, lanes: int) -> ir.Constant:
+    """The vector whose lanes are all still to be set."""
+    return _Written(ir.VectorType(element, lanes), "poison")
+
+
+@lru_cache(maxsize=256)
+def zero(kind: ir.Type) -> ir.Constant:
+    """0 of a type, in every lane."""
+    if isinstance(kind, ir.VectorType):
+        return _Written(kind, "zeroinitializer")
+    return ir.Constant(kind, None)
+
+
+@lru_cache(maxsize=64)
+def first_lane(lanes: int) -> ir.Constant:
+    """The shuffle that takes lane 0 everywhere."""
+    return _Written(ir.VectorType(ir.IntType(32), lanes), "zeroinitializer", [0] * lanes)
 
 
 def _representable(dtype: DType, value: float | bool) -> float | int:
