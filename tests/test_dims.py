@@ -3,6 +3,9 @@
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fluxc.compiler.ir.dims import (
     Dim,
     Symbol,
@@ -20,8 +23,6 @@ from fluxc.compiler.ir.dims import (
     smallest,
     symbol_size,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SYMBOLS = {
     s.name: s
@@ -216,3 +217,15 @@ def test_an_empty_range_is_refused(range):
 def test_division_by_zero_is_refused():
     with pytest.raises(ZeroDivisionError):
         floordiv(dim("n"), 0)
+
+
+def test_proofs_look_inside_quotients_maxima_and_minima():
+    n, m = dim("n"), dim("m", min=1)
+    half = floordiv(n + 1, 2)
+    assert is_at_least(n, half)
+    assert is_at_least(2 * half, n)
+    assert is_at_least(n + 1, 2 * half)
+    assert is_at_least(n - half, largest(half - 1, 0))  # the room behind every second element
+    assert is_at_least(m - floordiv(m, 2), 1)
+    assert not is_at_least(n - half, half)
+    assert not is_at_least(half, 1)

@@ -325,6 +325,7 @@ def is_at_least(left: Size, right: Size) -> bool:
     return _is_nonnegative(left - right, 6)
 
 
+@lru_cache(maxsize=65536)
 def _is_nonnegative(size: Size, tries: int) -> bool:
     """By interval arithmetic, else by replacing one opaque atom by its polynomial bounds."""
     if size_bounds(size)[0] >= 0:
