@@ -74,7 +74,9 @@ def _one_to_one(index: Iterable[Expr], axes: Iterable[Axis], over: Iterable[Axis
     if product(a.extent for a in axes) != product(a.extent for a in over):
         return False
     odd = {"minimum", "maximum", "select"}
-    return not any(isinstance(e, Load) or (isinstance(e, Apply) and e.op in odd) for e in walk(*index))
+    return not any(
+        isinstance(e, Load) or (isinstance(e, Apply) and e.op in odd) for e in walk(*index)
+    )
 
 
 class Fuser:
@@ -234,6 +236,10 @@ class Fuser:
     def _fits(self, work: Work, group: Group, place: dict[Axis, Expr]) -> bool:
         out = self.k.substitute(work.out, place)
         covered = axes_of(out)
+        if product(a.extent for a in work.axes) != product(
+            a.extent for a in axes_of(place.values())
+        ):
+            return False  # two of the work's axes would run as one
         if work.kind == "reduce":
             own = set(work.axes) - axes_of(work.out)
             inner = axes_of(place[a] for a in own)
