@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.ir.dims import Dim, ceildiv, product, size_bounds
+from fluxc.compiler.ir.dims import Dim, ceildiv, dim, product, size_bounds
 from fluxc.compiler.kernels.kernel import Apply, Const, Extent, Index
 from fluxc.compiler.kernels.schedule import ContractSchedule
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.kernels.schedule import Target
 
 __all__ = [
+    "STAGED_RUN",
     "Affine",
     "affine_index",
     "choose_contract_schedule",
@@ -31,6 +32,7 @@ __all__ = [
     "contract_staged",
     "contract_tasks",
     "flat_index",
+    "row_heights",
     "row_steps",
     "worth_contract",
     "worth_packing",
@@ -46,8 +48,9 @@ _SUM_CYCLES = 3  # to hand one vector of sums to the epilogue
 _THREAD_CYCLES = 50_000  # fewest cycles that are worth a thread: 15 to 25 microseconds
 _SHARES = 8  # tasks that a product is cut into if it is large enough, so that threads end together
 _PACKED_RUN = 2048  # the longest run of k over panels in memory,
-_STAGED_RUN = 256  # and over a panel that is copied to the stack first
+STAGED_RUN = 256  # and over a panel that is copied to the stack first
 _ROWS = 256  # of a task: enough to pay for a copy of the panel, few enough to stay in cache
+_ANY = dim("rows")
 _STREAMS = 8  # rows of `a` that a core follows at ease
 
 
@@ -166,7 +169,7 @@ def choose_contract_schedule(
     """
     p = _problem(m, n, k, dtype, target)
     mr, nv = _best_tile(p, packed)
-    kc = _run_of_k(k, _PACKED_RUN if packed else _STAGED_RUN)
+    kc = _run_of_k(k, _PACKED_RUN if packed else STAGED_RUN)
     mc = _rows_of_a_task(p, _typical(batch)[-1], mr, nv, kc, target.l2)
     cycles = _task_cycles(p, mr, nv, mc)
     grain = max(1, math.ceil(_THREAD_CYCLES / max(cycles, 1.0)))
@@ -186,7 +189,7 @@ def contract_tasks(kernel: Contract, schedule: ContractSchedule) -> Size:
 
 def contract_staged(kernel: Contract, schedule: ContractSchedule) -> bool:
     """Whether a task copies its panel of `b`: where the schedule says so, or columns lie apart."""
-    if kernel.packed is not None:
+    if kernel.packed is not None or kernel.n.extent == 1:
         return False
     where = flat_index(kernel.b)
     return schedule.staged or (where is not None and where.step(kernel.n) != 1)
@@ -257,21 +260,39 @@ def _best_tile(p: _Problem, packed: int | None) -> tuple[int, int]:
 def _plane_cycles(p: _Problem, m: int, n: int, k: int, mr: int, nv: int) -> float:
     """Cycles of a whole product."""
     panels, rest = divmod(-(-n // p.width), nv)
-    rows = row_steps(m, mr)
+    rows = row_steps(m, mr, known=len(p.ms) == 1)
     cycles = panels * sum(_tile_cycles(p, r, nv, k) for r in rows)
-    if rest:
+    if rest:  # code for one more kind of panel
+        cycles *= 1.01
         cycles += sum(_tile_cycles(p, r, rest, k) for r in rows)
     return max(cycles, 1.0)
 
 
-def row_steps(m: int, mr: int) -> list[int]:
-    """How `m` rows are cut into tiles: mr each, the last two balanced."""
-    steps = []
-    while m > 0:
-        step = mr if m >= 2 * mr else (m + 1) // 2 if m > mr else m
-        steps.append(step)
-        m -= step
+def row_heights(m: Size, mr: int, mc: int) -> list[int]:
+    """The rows that tiles can have, ascending: what a known m asks for, else powers of two and mr."""
+    if not isinstance(m, int):
+        return [1 << i for i in range(mr.bit_length()) if 1 << i < mr] + [mr]
+    blocks = ([mc] if m >= mc else []) + [m % mc]
+    return sorted({r for rows in blocks for r in _balanced(rows, mr)}) or [1]
+
+
+def row_steps(rows: int, mr: int, *, known: bool) -> list[int]:
+    """How the rows of a task are cut into tiles."""
+    if known:
+        return _balanced(rows, mr)
+    heights, steps = row_heights(_ANY, mr, 0), []
+    while rows > 0:
+        steps.append(max(h for h in heights if h <= rows))
+        rows -= steps[-1]
     return steps
+
+
+def _balanced(rows: int, mr: int) -> list[int]:
+    """mr rows each, the last two alike: 9 rows are 5 + 4, not 8 + 1."""
+    steps = [mr] * max(0, rows // mr - 1)
+    rest = rows - mr * len(steps)
+    halves = [rest] if rest <= mr else [(rest + 1) // 2, rest // 2]
+    return steps + [h for h in halves if h]
 
 
 @lru_cache(maxsize=65536)
@@ -288,7 +309,7 @@ def _tile_cycles(p: _Problem, r: int, v: int, k: int) -> float:
 def _task_cycles(p: _Problem, mr: int, nv: int, mc: int) -> float:
     m, n, k = p.largest
     vectors = max(1, min(nv, -(-n // p.width)))
-    return sum(_tile_cycles(p, r, vectors, k) for r in row_steps(min(m, mc), mr))
+    return sum(_tile_cycles(p, r, vectors, k) for r in row_steps(min(m, mc), mr, known=True))
 
 
 def _run_of_k(k: Size, longest: int) -> int:

@@ -21,7 +21,13 @@ from fluxc.compiler.backends.llvm.stage import copy_panel, zero_rows
 from fluxc.compiler.backends.llvm.tile import I64, Plane, Tile, emit_tile, moved
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import is_multiple_of, size_bounds
-from fluxc.compiler.kernels.contraction import affine_index, contract_staged, flat_index, row_steps
+from fluxc.compiler.kernels.contraction import (
+    STAGED_RUN,
+    affine_index,
+    contract_staged,
+    flat_index,
+    row_heights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +91,10 @@ class _Emitter:
         )
         self.b = self.root.b
         self.staged_b = contract_staged(kernel, schedule)
-        self.in_runs = size_bounds(kernel.k.extent)[1] > schedule.kc
+        longest = size_bounds(kernel.k.extent)[1]
+        bound = STAGED_RUN if self.staged_b else schedule.kc
+        self.kc = int(max(1, min(schedule.kc, bound, longest)))
+        self.in_runs = longest > self.kc
 
     def emit(self) -> ir.Function:
         b, kernel = self.b, self.kernel
@@ -94,7 +103,7 @@ class _Emitter:
         self.scratch = self.stack("sums", (self.schedule.mc if self.in_runs else self.schedule.mr))
         if self.staged_b:
             w = self.schedule.width
-            self.stage = self.stack("panel", -(-self.schedule.kc // w) * w)
+            self.stage = self.stack("panel", -(-self.kc // w) * w)
         some = b.icmp_signed("<", lo, hi)
         self.root.when(some, [], lambda s, _: s.loop(lo, hi, 1, [], self.task, "task"), "tasks")
         b.ret_void()
@@ -170,7 +179,7 @@ class _Emitter:
         panel: ir.Value,
     ) -> list[ir.Value]:
         """Rows first..last of one panel."""
-        b, kc = self.b, self.schedule.kc
+        b, kc = self.b, self.kc
         masks = self.masks(columns, column)
         scope.spread(Lanes(self.kernel.n, self.schedule.width, masks), column)
         a = self.plane(scope, self.kernel.a, self.kernel.m, self.kernel.k)
@@ -290,20 +299,15 @@ class _Emitter:
         last: ir.Value,
         body: Callable[[Scope, ir.Value, ir.Value], None],
     ) -> None:
-        """`body(row, count)` for first <= row < last, count rows at a time.
-
-        The last two tiles are balanced: 9 rows are 5 + 4, not 8 + 1.  There is at least one row.
-        """
-        b, mr = self.b, self.schedule.mr
+        """`body(row, count)` for first <= row < last, count rows at a time.  There is a row."""
+        b = self.b
         before, inside, after = b.block, *(b.append_basic_block(x) for x in ("rows", "rows_end"))
         b.branch(inside)
         with scope.opened():
             b.position_at_end(inside)
             row = b.phi(I64, "row")
             left = b.sub(last, row)
-            half = b.lshr(b.add(left, I64(1)), I64(1))
-            some = b.select(b.icmp_signed(">", left, I64(mr)), half, left)
-            count = b.select(b.icmp_signed(">=", left, I64(2 * mr)), I64(mr), some)
+            count = self.next_count(left)
             body(scope.child(), row, count)
             following = b.add(row, count)
             b.cbranch(b.icmp_signed("<", following, last), inside, after)
@@ -333,18 +337,26 @@ class _Emitter:
         b.position_at_end(after)
 
     def heights(self) -> list[int]:
-        """The numbers of rows that tiles can have."""
-        m, s = self.kernel.m.extent, self.schedule
-        if not isinstance(m, int):
-            return list(range(1, s.mr + 1))
-        blocks = ([s.mc] if m >= s.mc else []) + [m % s.mc]
-        return sorted({r for rows in blocks for r in row_steps(rows, s.mr)}) or [1]
+        return row_heights(self.kernel.m.extent, self.schedule.mr, self.schedule.mc)
+
+    def next_count(self, left: ir.Value) -> ir.Value:
+        """The rows of the next tile, as `row_steps` has them."""
+        b, mr = self.b, self.schedule.mr
+        if isinstance(self.kernel.m.extent, int):
+            half = b.lshr(b.add(left, I64(1)), I64(1))
+            some = b.select(b.icmp_signed(">", left, I64(mr)), half, left)
+            return b.select(b.icmp_signed(">=", left, I64(2 * mr)), I64(mr), some)
+        count: ir.Value = I64(1)
+        for height in self.heights()[1:]:
+            count = b.select(b.icmp_signed(">=", left, I64(height)), I64(height), count)
+        return count
 
     def shape(self, block: _Block, r: int, row: ir.Value) -> Tile:
         s = self.schedule
         padded = self.kernel.packed is not None or self.staged_b
         masks = (None,) * block.columns.vectors if padded else block.masks
-        unroll = 4 if r * block.columns.vectors >= 8 else 8
+        sums = r * block.columns.vectors
+        unroll = (4 if sums >= 8 else 8) if r == self.heights()[-1] else 2 if sums >= 4 else 4
         ahead = 0 if block.a.inner == 1 else _AHEAD
         return Tile(r, s.width, masks, unroll, self.prefetch(block, r, row, unroll), ahead)
 
