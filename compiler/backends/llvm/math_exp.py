@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["cosh", "erf", "exp", "exp2", "expm1", "sinh", "tanh"]
 
-# Beyond these exp is 0 or infinite.
-EXP_RANGE = {32: (-104.0, 89.0), 64: (-746.0, 710.0)}
+# Beyond these exp is 0, and half of it infinite.
+EXP_RANGE = {32: (-104.0, 90.0), 64: (-746.0, 711.0)}
 EXP2_RANGE = {32: (-151.0, 129.0), 64: (-1076.0, 1025.0)}
 
 
