@@ -47,7 +47,8 @@ class ExportedFunction:
         functools.update_wrapper(self, f)
         self.f = f
         self.name = f.__name__ if name is None else name
-        self.loc: Loc | None = Loc(f.__code__.co_filename, f.__code__.co_firstlineno)
+        code = getattr(f, "__code__", None)
+        self.loc: Loc | None = code and Loc(code.co_filename, code.co_firstlineno)
         self.optimizer, self.wrt = optimizer, wrt
         self.training = optimizer is not None if training is None else training
         self._check()

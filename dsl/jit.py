@@ -55,7 +55,8 @@ class Jitted:
 
     def _compile(self, arrays: list[np.ndarray]) -> Callable[..., Any]:
         specs = [TensorSpec(as_dtype(a.dtype), a.shape) for a in arrays]
-        name = self.f.__name__ if self.f.__name__.isidentifier() else "function"
+        own = getattr(self.f, "__name__", "")
+        name = own if own.isidentifier() else "function"
         entry = _Typed(self.f, name, specs)
         spec = trace_exports([entry], _namespace(self.f))
         model = build(spec, "native", name="jitted", threads=self.threads).Model(
@@ -83,8 +84,10 @@ def _array(a: Any) -> np.ndarray:
 
 def _namespace(f: Callable[..., Any]) -> dict[str, Any]:
     """What f can name: the variables around it, then its module's."""
+    if not inspect.isfunction(f):
+        return {"model": f}
     found = inspect.getclosurevars(f)
-    return {**found.nonlocals, **found.globals, **f.__globals__}  # type: ignore[attr-defined]
+    return {**found.nonlocals, **found.globals, **f.__globals__}
 
 
 def build(spec: ModelSpec, target: str, **options: Any) -> ModuleType:

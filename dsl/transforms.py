@@ -263,24 +263,34 @@ class _Call:
         outer = [*(x.value for x in self.inputs), *captured]
         backward = self._backward(outer, len(params), results)
         values = emit_all("custom_vjp", *outer, body=body, backward=backward)
-        return refill(self.result, iter([Tensor(v) for v in values[: self.count]]))
+        return refill(self.result, iter([Tensor(v) for v in values]))
 
     def _fresh(self, values: Iterator[Value]) -> list[Tensor]:
         return [Tensor(Value(v.type)) for v in values]
 
     def _body(self, params: list[Value]) -> list[Value]:
+        self.first_site = self.trace.sites
         args = refill(self.args, iter([Tensor(v) for v in params]))
-        if self.rule.forward is None:
-            result, residuals = self.rule.f(*args), ()
-        else:
-            pair = self.rule.forward(*args)
-            if not isinstance(pair, tuple) or len(pair) != 2:
-                fail(TraceError, f"{self.name}: forward must return (result, residuals)")
-            result, residuals = pair
+        result = self.rule.f(*args) if self.rule.forward is None else self._forward(args)[0]
         self.result = map_leaves(as_tensor, result)
-        self.residuals = map_leaves(as_tensor, residuals)
-        self.count = len(leaves(self.result))
-        return [t.value for t in (*leaves(self.result), *leaves(self.residuals))]
+        return [t.value for t in leaves(self.result)]
+
+    def _forward(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        assert self.rule.forward is not None
+        pair = self.rule.forward(*args)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            fail(TraceError, f"{self.name}: forward must return (result, residuals)")
+        return pair
+
+    def _residuals(self, args: tuple[Any, ...]) -> Any:
+        """Computed from the arguments once more, so that they can be differentiated again.
+
+        Where it draws random numbers they are the same; what is computed twice is shared later.
+        """
+        site, self.trace.sites = self.trace.sites, self.first_site
+        residuals = self._forward(args)[1]
+        self.trace.sites = max(site, self.trace.sites)
+        return residuals
 
     def _backward(self, outer: list[Value], own: int, results: list[Value]) -> Any:
         xs = self._fresh(iter(outer))
@@ -309,14 +319,12 @@ class _Call:
     ) -> tuple[Any, ...]:
         named = iter(dys)
         cotangents = [next(named) if v.type.dtype.is_float else None for v in results]
-        result = refill(self.result, iter(ys[: self.count]))
-        cotangent = refill(self.result, iter(cotangents[: self.count]))
+        args, cotangent = refill(self.args, iter(xs)), refill(self.result, iter(cotangents))
         assert self.rule.backward is not None
         if self.rule.forward is None:
-            given = self.rule.backward(refill(self.args, iter(xs)), result, cotangent)
+            given = self.rule.backward(args, refill(self.result, iter(ys)), cotangent)
         else:
-            residuals = refill(self.residuals, iter(ys[self.count :]))
-            given = self.rule.backward(residuals, cotangent)
+            given = self.rule.backward(self._residuals(args), cotangent)
         if not isinstance(given, tuple) or len(given) != len(self.args):
             fail(
                 TraceError,
