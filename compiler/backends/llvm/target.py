@@ -133,5 +133,5 @@ def target_machine(target: Target) -> binding.TargetMachine:
     except RuntimeError as error:
         raise Unsupported(f"cannot compile for {target.triple!r}: {error}") from error
     return machine.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="default"
     )
