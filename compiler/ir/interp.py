@@ -187,4 +187,5 @@ def widen(array: Any, dtype: DType) -> np.ndarray:
     stored = np.asarray(array)
     if dtype.name == "bf16":
         stored = (stored.reshape(-1).astype(np.uint32) << 16).view(np.float32).reshape(stored.shape)
-    return stored.astype(np.float64) if dtype.is_float else stored
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+        return stored.astype(np.float64) if dtype.is_float else stored
