@@ -99,7 +99,8 @@ def _namespace(file: Path) -> dict[str, Any]:
 
 def _user_line(error: BaseException, file: Path) -> Loc | None:
     """The last line of the model file itself on the way to the error."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == file]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if Path(f.filename).resolve() == file.resolve()]
     return Loc(str(file), own[-1].lineno or 1) if own else None
 
 
