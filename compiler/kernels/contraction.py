@@ -41,6 +41,7 @@ __all__ = [
 _TYPICAL = (1, 16, 256)  # what a size that only run time knows is taken for
 _FMA_PER_CYCLE = 2
 _LOADS_PER_CYCLE = 2
+_ISSUED_PER_CYCLE = 4
 _FMA_LATENCY = 4
 _BYTES_PER_CYCLE = 24  # from the second-level cache
 _TILE_CYCLES = 20  # to start a tile
@@ -301,7 +302,8 @@ def _tile_cycles(p: _Problem, r: int, v: int, k: int) -> float:
     sums = count * max(1, min(4, _FMA_LATENCY * _FMA_PER_CYCLE // count))
     loads, far = (r + v) / _LOADS_PER_CYCLE, v * p.width * p.itemsize / _BYTES_PER_CYCLE
     step = max(count / _FMA_PER_CYCLE, loads, _FMA_LATENCY * count / sums, far)
-    step += 0.02 * (loads + far)  # they overlap with arithmetic, but never quite
+    # Loads overlap with arithmetic, but never quite; and every instruction must be issued.
+    step += 0.02 * (loads + far) + 0.1 * (count + r + v) / _ISSUED_PER_CYCLE
     step *= 1 + 0.01 * max(0, r - _STREAMS)
     return k * step + _TILE_CYCLES + _SUM_CYCLES * count
 

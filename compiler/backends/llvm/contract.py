@@ -1,9 +1,9 @@
 """Contractions as LLVM code: tasks of rows x one panel of columns, register tiles, fused epilogue.
 
-One task is `mc` rows of one panel of `nr = nv * width` columns.  Its rows pass by in tiles of at most
-`mr`; a tile keeps its sums in registers over a run of k and leaves them in a scratch on the stack.
-The epilogue reads them from there, so that one copy of it serves every number of rows.  A long k is
-cut into runs of `kc`; between two runs the sums of the whole task stay in the scratch.
+One task is `mc` rows of one panel of `nr = nv * width` columns.  Its rows pass by in tiles of at
+most `mr`; a tile keeps its sums in registers over a run of k and leaves them in a scratch on the
+stack.  The epilogue reads them from there, so that one copy of it serves every number of rows.  A
+long k is cut into runs of `kc`; between two runs the sums of the whole task stay in the scratch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _AHEAD = 12  # steps of k: some hundred cycles
 def emit_contract(
     module: ir.Module, name: str, kernel: Contract, schedule: ContractSchedule, target: Target
 ) -> ir.Function:
-    """Defines `void name(ptr* buffers, i64* sizes, i64 lo, i64 hi)`: tasks lo <= t < hi of `kernel`.
+    """Defines `void name(ptr* buffers, i64* sizes, i64 lo, i64 hi)`: the tasks lo <= t < hi.
 
     Tasks in order: batch elements, blocks of `schedule.mc` rows, panels.
     Errors  Unsupported where `a` or `b` is guarded or not read at an affine index.
@@ -318,7 +318,7 @@ class _Emitter:
     def tile(
         self, block: _Block, row: ir.Value, count: ir.Value, base: ir.Value, k: int | ir.Value
     ) -> None:
-        """Adds the products of `count` rows to their sums: one variant for each count that occurs."""
+        """Adds the products of `count` rows to their sums; a variant for each count."""
         b = self.b
         heights = self.heights()
         cases = [(r, b.append_basic_block(f"rows{r}")) for r in heights]

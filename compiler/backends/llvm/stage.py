@@ -1,7 +1,7 @@
-"""Copies of a panel of `b` on the stack: [k, nr] of the accumulator's dtype, zero beyond the last column.
+"""Copies of a panel of `b` on the stack: [k, nr] of the accumulator's dtype, zero where b ends.
 
 A panel that is read by many rows is worth a copy: lines in order, no strides that share cache sets,
-16-bit floats widened once.  Where k is the contiguous axis, square blocks are transposed in registers.
+16-bit floats widened once.  Where k is the contiguous axis, squares are transposed in registers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The register tile of a contraction: `rows x vectors` sums over a run of k.
 
-For every step of k it loads the vectors of `b`, splats one element of `a` per row, multiplies, adds.
+For every step of k it loads the vectors of `b`, splats one element of `a` per row, and adds the
+products.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from llvmlite import ir
 
 from fluxc.compiler.backends.llvm import memory
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, number
-
 from fluxc.compiler.ir.types import i64
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def counted_loop(
     body: Callable[..., Sequence[ir.Value]],
     start: ir.Value | None = None,
 ) -> list[ir.Value]:
-    """`while i < stop: carried = body(i, *carried); i += step` from i = start; the carried values."""
+    """`while i < stop: carried = body(i, *carried); i += step`; the values carried out."""
     start = I64(0) if start is None else start
     before, inside, after = b.block, *(b.append_basic_block(x) for x in (name, f"{name}_end"))
     b.cbranch(b.icmp_signed("<", start, stop), inside, after)
