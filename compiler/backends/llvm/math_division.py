@@ -68,7 +68,9 @@ def _digit(rest: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
     normal = tiny.select(y * 2.0**52, y)
     gap = bits_of(rest).shr(52) - bits_of(normal).shr(52) - DIGIT
     least = tiny.select(gap.like(-52), 0)
-    divisor = scale(normal, gap.gt(least).select(gap, least))
+    # The exponent of a denormal says little; with a denormal `rest`, y itself is close enough.
+    usual = gap.gt(least) & rest.ge(SMALLEST_NORMAL[64])
+    divisor = scale(normal, usual.select(gap, least))
     product, lost = times((rest / divisor).trunc(), divisor)
     left = (rest - product) - lost
     left = left.lt(0.0).select(left + divisor, left)
@@ -79,6 +81,8 @@ def _digit(rest: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
 @function
 def mod(x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
     """The remainder with the sign of y, as in Python."""
+    if x.dtype == f32:
+        return mod(x.cast(f64), y.cast(f64)).cast(f32)
     rest = fmod(x, y)
     wrong = rest.ne(0.0) & rest.lt(0.0).ne(y.lt(0.0))
     return wrong.select(rest + y, rest.eq(0.0).select(rest.copysign(y), rest))
@@ -87,6 +91,8 @@ def mod(x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
 @function
 def floor_div(x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
     """floor(x / y) of the exact quotient; x / y where y is 0."""
+    if x.dtype == f32:  # in f32 x less the remainder is not exact
+        return floor_div(x.cast(f64), y.cast(f64)).cast(f32)
     rest = fmod(x, y)
     quotient = (x - rest) / y
     wrong = rest.ne(0.0) & rest.lt(0.0).ne(y.lt(0.0))
