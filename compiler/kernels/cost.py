@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,11 +67,8 @@ def schedule_nest(nest: Nest, target: Target) -> tuple[Nest, NestSchedule]:
 
 def _widest(nest: Nest) -> int:
     """Bits of the widest value, index arithmetic aside."""
-    bits = [8]
-    for e in _values(nest):
-        if isinstance(e, Load | Apply) and e.dtype.kind != "b":
-            bits.append(computing(e.dtype).bits)
-    return max(bits)
+    values = [e for e in _values(nest) if isinstance(e, Load | Apply) and e.dtype.kind != "b"]
+    return max([8, *(computing(e.dtype).bits for e in values)])
 
 
 def _values(nest: Nest) -> list[Expr]:
@@ -125,10 +123,10 @@ def _cost(nest: Nest, axis: Axis | None, lanes: int) -> float:
     """Instructions of the whole nest, about."""
     k = Expressions()
     axes = (*nest.rows, *(a for p in nest.passes for a in p.axes))
-    rows = product(typical(a.extent) for a in nest.rows)
+    rows = math.prod(typical(a.extent) for a in nest.rows)
     total: float = 0.0
     for p in nest.passes:
-        points = float(rows * product(typical(a.extent) for a in p.axes))
+        points = float(rows * math.prod(typical(a.extent) for a in p.axes))
         speed = 1.0
         vector = axis is not None and (axis in nest.rows or axis in p.axes)
         if vector and axis is not None:
@@ -165,7 +163,7 @@ def _last(nest: Nest, axis: Axis) -> Nest:
 
 
 def _unroll(nest: Nest, axis: Axis | None, extent: Size | None, width: int) -> int:
-    """Vectors in flight: sums need several to hide latency, heavy bodies have enough of their own."""
+    """Vectors in flight: sums need several to hide latency, heavy bodies have enough of it."""
     if axis is None or extent is None:
         return 1
     heaviest = max((_instructions(p) for p in nest.passes), default=0.0)
@@ -191,7 +189,7 @@ def _grain(nest: Nest, axis: Axis | None, width: int, unroll: int) -> int:
     k = Expressions()
     axes = (*nest.rows, *(a for p in nest.passes for a in p.axes))
     for p in nest.passes:
-        inner = float(product(typical(a.extent) for a in p.axes))
+        inner = float(math.prod(typical(a.extent) for a in p.axes))
         vector = rows or (axis is not None and axis in p.axes)
         speed = width if vector else 1
         accesses = _accesses(p, k, axes)

@@ -95,7 +95,7 @@ class _Grid:
     def full(self, root: Expr) -> np.ndarray:
         return np.broadcast_to(self(root), self.shape)
 
-    def _compute(self, e: Expr) -> Any:
+    def _compute(self, e: Expr) -> Any:  # noqa: PLR0911, one for each form
         match e:
             case Const(value=value, dtype=dtype):
                 return np.array(value, np.float64 if dtype.is_float else dtype.numpy)

@@ -1,7 +1,7 @@
 """Kernels in their final form: flat buffers, as few axes as the accesses allow.
 
-Neighbouring axes become one where every access walks them as one; the same sum over a matrix or over
-a vector of as many elements then has the same text, and is emitted once.
+Neighbouring axes become one where every access walks them as one; the same sum over a matrix or
+over a vector of as many elements then has the same text, and is emitted once.
 """
 
 from __future__ import annotations

@@ -23,19 +23,20 @@ from fluxc.compiler.ops import OPS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Value
     from fluxc.compiler.kernels.inline import Place
     from fluxc.compiler.kernels.kernel import Axis, Expr
-    from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.kernels.work import Work, Works
 
 __all__ = ["Fuser", "Group", "axes_of"]
 
 _SERIAL_LIMIT = 1 << 15  # points that one thread may visit again and again without loss
-_TRANSCENDENTAL = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh "
-    "atanh cbrt erf pow atan2 random_bits".split()
-)
+_TRANSCENDENTAL = {
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "cbrt", "erf", "pow", "atan2",
+    "random_bits",
+}  # fmt: skip
 _SLOW = _TRANSCENDENTAL | {"div", "sqrt", "rsqrt", "floor_div", "mod", "fmod"}
 
 
@@ -157,7 +158,7 @@ class Fuser:
         return None
 
     def _place(self, work: Work, group: Group) -> dict[Axis, Expr] | None:
-        """The work's own axes over the group's, so that it reads the group's values where they are."""
+        """The work's own axes over the group's: it reads the group's values where they are."""
         place: dict[Axis, Expr] = {a: self.k.size(0) for a in work.axes if a.extent == 1}
         through = self.works.through.get(work, set())
         for r in work.reads:
@@ -213,10 +214,7 @@ class Fuser:
         if k.flatten(read.index, shape) is not k.flatten(work.out, own):
             return False
         index = k.unflatten(k.flatten(coords, shape), own)
-        for axis, e in zip(work.axes, index, strict=True):
-            if place.setdefault(axis, e) is not e:
-                return False
-        return True
+        return all(place.setdefault(axis, e) is e for axis, e in zip(work.axes, index, strict=True))
 
     def _complete(
         self, work: Work, group: Group, place: dict[Axis, Expr]
@@ -391,23 +389,18 @@ class Fuser:
 
     def _may_sink(self, work: Work) -> bool:
         value, group = work.value, work.group
-        op = OPS[work.node.op]
-        outside = [w for w in self.readers[value] if w.group is not group]
-        if value in self.works.results or not outside or op.scalar is None:
+        readers = self.readers[value]
+        outside = [w for w in readers if w.group is not group]
+        if value in self.works.results or not outside or OPS[work.node.op].scalar is None:
             return False
-        if any(w.kind in {"contract", "scatter", "pack"} for w in self.readers[value]):
+        if any(w.kind in {"contract", "scatter", "pack"} for w in readers):
             return False
-        if any(w.prepared != work.prepared for w in outside):
+        if any(w.prepared != work.prepared or self._repeats(value, w) for w in outside):
             return False
         homes = {w.group for w in outside}
-        inside = len(outside) < len(self.readers[value])
-        trivial = work.node.op not in _SLOW
-        if not trivial and (len(homes) > 1 or inside):
-            return False
-        if any(self._repeats(value, w) for w in outside):
-            return False
+        once = len(homes) == 1 and len(outside) == len(readers)
         sources = {r.value for r in work.reads if r.value.type.size != 1}
-        if len(sources) > 2 or (len(sources) > 1 and len(homes) > 1):
+        if (not once and work.node.op in _SLOW) or len(sources) > (2 if len(homes) == 1 else 1):
             return False
         return all(self._lies_in_memory(r.value, value) for r in work.reads)
 
@@ -429,24 +422,32 @@ class Fuser:
     def _hand_on(self, work: Work) -> None:
         """The readers outside read what `work` reads; inside it stays an inlined expression."""
         for w in self.readers[work.value]:
-            new: dict[Read, None] = {}
-            for r in w.reads:
-                if r.value is not work.value:
-                    new[r] = None
-                    continue
-                at = dict(zip(work.axes, r.index, strict=True))
-                for source in work.reads:
-                    new[Read(source.value, self.k.substitute(source.index, at))] = None
-            w.reads = list(new)
+            w.reads = self._replaced(w, work)
             for v in {r.value for r in work.reads}:
                 if v in self.readers and w not in self.readers[v]:
                     self.readers[v].append(w)
-            if w.group is not work.group and work.group is not None and w.group is not None:
-                for r in work.reads:
-                    maker = self.works.of.get(r.value)
-                    if maker is not None and maker.group not in {None, w.group}:
-                        self.order.depend(w.group.id, maker.group.id)  # type: ignore[union-attr]
+            self._run_after_sources(w, work)
         for r in work.reads:
             if r.value in self.readers and work in self.readers[r.value]:
                 self.readers[r.value].remove(work)
         self.readers[work.value] = []
+
+    def _replaced(self, reader: Work, work: Work) -> list[Read]:
+        """What `reader` reads when it computes `work` for itself."""
+        new: dict[Read, None] = {}
+        for r in reader.reads:
+            if r.value is not work.value:
+                new[r] = None
+                continue
+            at = dict(zip(work.axes, r.index, strict=True))
+            for source in work.reads:
+                new[Read(source.value, self.k.substitute(source.index, at))] = None
+        return list(new)
+
+    def _run_after_sources(self, reader: Work, work: Work) -> None:
+        for r in work.reads:
+            maker = self.works.of.get(r.value)
+            if maker is None or maker.group is None or reader.group is None:
+                continue
+            if maker.group is not reader.group:
+                self.order.depend(reader.group.id, maker.group.id)

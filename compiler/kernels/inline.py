@@ -44,7 +44,7 @@ def pad_to_zero(k: Expressions, guard: Expr | None, e: Expr) -> Expr:
 
 def is_pointwise_scatter(node: Node) -> bool:
     """Whether a scatter_add has one update for each element of its batch: then no two can meet."""
-    return len(node.inputs[1].type.shape) - 1 == node.attrs["batch"]
+    return bool(node.inputs[1].type.rank - 1 == node.attrs["batch"])
 
 
 class Inliner:

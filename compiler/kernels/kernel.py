@@ -10,14 +10,13 @@ the last one.
 `Contract` is the tile notation: `acc[batch, m, n] = sum over k of a[batch, m, k] * b[batch, k, n]`,
 then an epilogue of stores that reads the accumulator.  Matrix products of every kind are Contracts.
 
-Expressions are directed acyclic graphs: an `Expr` used twice is computed once.  They are compared by
-identity; the printer's text is the structural form, and equal text means an equal kernel.
+Expressions are directed acyclic graphs: an `Expr` used twice is computed once.  They are compared
+by identity; the printer's text is the structural form, and equal text means an equal kernel.
 """
 
 from __future__ import annotations
 
 import math
-
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -198,10 +197,11 @@ class Contract:
     """`acc = sum over k of a * b` at every (batch, m, n), then `stores`.
 
     a, b:    expressions at the axes (batch..., m, k) and (batch..., k, n); usually one Load each
-             whose index is affine in the axes.  `b` packed in panels is a Load of the packed buffer,
-             see `packed`.
+             whose index is affine in the axes.  `b` packed in panels is a Load of the packed
+             buffer, see `packed`.
     packed:  None, or the panel width nr: `b.buffer` then has the shape
-             [batch..., ceildiv(n, nr), k, nr], zero beyond n, and b reads [batch..., n//nr, k, n%nr].
+             [batch..., ceildiv(n, nr), k, nr], zero beyond n, and b reads
+             [batch..., n//nr, k, n%nr].
     acc:     the accumulator, read by the stores' values.
     stores:  the epilogue, at the axes (batch..., m, n).
     """
@@ -513,8 +513,8 @@ class Expressions:
 
     def _reduce(self, form: Linear, by: Size) -> tuple[Linear, Size]:
         """Divide form and divisor by what they share: (6*i + 1) // 12 = i // 2."""
-        factors = [*form.terms.values(), by]
-        if not all(isinstance(f, int) for f in factors) or not isinstance(form.constant, int):
+        factors = [f for f in (*form.terms.values(), by) if isinstance(f, int)]
+        if len(factors) <= len(form.terms) or not isinstance(form.constant, int):
             return form, by
         g = math.gcd(*factors)
         terms = {a: exact_quotient(f, g) or 0 for a, f in form.terms.items()}

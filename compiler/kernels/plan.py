@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.entry import Entry
     from fluxc.compiler.kernels.fuse import Group
-    from fluxc.compiler.kernels.kernel import Kernel
+    from fluxc.compiler.kernels.kernel import Expr, Kernel
     from fluxc.compiler.kernels.program import Place
     from fluxc.compiler.kernels.schedule import Target
 
@@ -143,7 +143,7 @@ class _Plan:
     # Updates of storages.
 
     def _updates(self, steps: list[_Step]) -> list[_Step]:
-        """Let new values of storages be stored in place; where that is wrong, copy them at the end."""
+        """Let storages be updated in place; where that is wrong, copies at the end."""
         copies = []
         for name, new in self.updates.items():
             old, made = self.works.buffer(self.storages[name]), self.works.buffer(new)
@@ -200,7 +200,7 @@ class _Plan:
     ) -> tuple[Prepared, ...]:
         made = list(dict.fromkeys(b for s in prepare for b in s.kernel.buffers if b in s.writes))
         used = {b for s in run for b in s.reads}
-        prepared = []
+        prepared: list[Prepared] = []
         for b in made:
             if b in used:
                 self.places[b] = PreparedAt(len(prepared))
@@ -210,15 +210,16 @@ class _Plan:
 
     def _constant_places(self, steps: Sequence[_Step]) -> tuple[Constant, ...]:
         used = {b for s in steps for b in s.reads}
-        constants = []
+        constants: list[Constant] = []
         for node in self.graph.nodes:
             if node.op == "constant" and self.works.buffers.get(node.output) in used:
                 self.places[self._buffer(node.output)] = ConstantAt(len(constants))
                 constants.append(Constant(node.output.type, node.attrs["data"]))
         return tuple(constants)
 
-    def _of(self, buffers: Iterable[Buffer]) -> set[Buffer]:
-        return {self.memory.get(b, b) for b in buffers}
+    def _of(self, buffers: Iterable[Buffer]) -> dict[Buffer, None]:
+        """The memory that some buffers are."""
+        return dict.fromkeys(self.memory.get(b, b) for b in buffers)
 
     def _regions(self, steps: Sequence[_Step]) -> list[list[_Step]]:
         """Runs of steps of which none uses what another writes."""
@@ -226,7 +227,7 @@ class _Plan:
         reads: set[Buffer] = set()
         writes: set[Buffer] = set()
         for s in steps:
-            r, w = self._of(s.reads), self._of(s.writes)
+            r, w = set(self._of(s.reads)), set(self._of(s.writes))
             free = not (r & writes or w & writes or w & reads)
             if regions and free and len(regions[-1]) < _REGION:
                 regions[-1].append(s)
@@ -242,7 +243,7 @@ class _Plan:
         last: dict[Buffer, int] = {}
         for i, region in enumerate(regions):
             for s in region:
-                for b in map(lambda b: self.memory.get(b, b), s.kernel.buffers):
+                for b in self._of(s.kernel.buffers):
                     if b not in self.places:
                         first.setdefault(b, i)
                         last[b] = i
@@ -263,9 +264,9 @@ class _Plan:
             sizes = None
             if generic is not None:
                 (axis,) = kernel.rows if isinstance(kernel, Nest) else ()
-                kernel, sizes = generic, (axis.extent,)
+                sizes = (axis.extent,)
             places = tuple(self.places[b] for b in buffers)
-            launches.append(Launch(self._schedule(kernel), places, free, sizes))
+            launches.append(Launch(self._schedule(generic or kernel), places, free, sizes))
         return launches
 
     def _schedule(self, kernel: Kernel) -> Scheduled:
@@ -340,7 +341,7 @@ def _same_points(kernel: Kernel, old: Buffer, new: Buffer, works: Works) -> bool
     if isinstance(kernel, Contract):
         if old in {kernel.a.buffer, kernel.b.buffer}:
             return False
-        passes: list[list] = [[e for s in kernel.stores for e in (s.value, *s.index)]]
+        passes: list[list[Expr]] = [[e for s in kernel.stores for e in (s.value, *s.index)]]
     else:
         passes = [
             [*(r.value for r in p.reductions), *(e for s in p.stores for e in (s.value, *s.index))]

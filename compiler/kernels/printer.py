@@ -1,7 +1,7 @@
 """Kernels and programs as text.
 
-A kernel's text is canonical: buffers, axes and locals are numbered in the order in which they appear,
-so two kernels with equal text compute the same thing and one emitted function serves both.
+A kernel's text is canonical: buffers, axes and locals are numbered in the order in which they
+appear, so two kernels with equal text compute the same thing and one emitted function serves both.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class _Texts:
     def __getitem__(self, e: Expr) -> str:
         return _bare(self.texts[e])
 
-    def _text(self, e: Expr) -> str:
+    def _text(self, e: Expr) -> str:  # noqa: PLR0911, one for each form
         match e:
             case Const(value=value, dtype=dtype):
                 return f"{value!r}" if dtype.name in {"i64", "bool"} else f"{dtype}({value!r})"

@@ -84,11 +84,11 @@ class Scheduled:
 class Launch:
     """One run of a kernel: a place for each of `kernel.buffers`, in order.
 
-    independent: it neither reads what the launches of its region wrote nor overwrites what they use,
-                 so all of them may run in one parallel region.  A region is a launch that is not
-                 independent and the independent ones that follow it.
+    independent: it neither reads what the launches of its region wrote nor overwrites what they
+                 use, so all of them may run in one parallel region.  A region is a launch that is
+                 not independent and the independent ones that follow it.
     sizes:       the values of `kernel_symbols(kernel)`, in that order, as sizes of the entry; None:
-                 the entry's symbols of the same names.  Given where one kernel serves several shapes.
+                 the entry's symbols of the same names.  Given where a kernel serves several shapes.
     """
 
     scheduled: Scheduled

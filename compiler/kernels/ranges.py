@@ -44,7 +44,8 @@ def _sources(
     if maker is not None and maker.op == "concatenate" and len(limits) > 1:
         if maker.attrs["axis"] != indices.type.rank - 1:
             return []
-        found, start = [], 0
+        found: list[tuple[Value, object]] = []
+        start = 0
         for part in maker.inputs:
             width = part.type.shape[-1]
             if not isinstance(width, int):

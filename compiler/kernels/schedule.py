@@ -52,7 +52,7 @@ class NestSchedule:
 @dataclass(frozen=True, slots=True)
 class ContractSchedule:
     """mr, nv: the register tile, rows x vectors of `width` lanes.
-    kc:    the longest run of k between two visits of the accumulators; the whole of k where it fits.
+    kc:    the longest run of k between two visits of the accumulators; all of k where it fits.
     mc:    rows of a task; one task is (mc rows) x (one panel of nv * width columns).
     grain: fewest tasks worth handing to another thread; 0: never split.
     staged: a task copies the panel of a `b` that is not packed before its rows pass by.

@@ -439,7 +439,7 @@ def _others(x: Value, *taken: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(i for i in range(x.type.rank) if i not in used)
 
 
-def _inlined_earlier(works: Works, node: Node) -> None:
+def _inlined_earlier(_works: Works, node: Node) -> None:
     raise Unsupported(f"{node.op} must be inlined before kernels are made", loc=node.loc)
 
 
