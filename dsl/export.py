@@ -18,7 +18,7 @@ from fluxc.module import Declared, Param, is_container, walk
 from fluxc.naming import declared_names, variable_names
 from fluxc.ops.random import SEED, STEP
 from fluxc.tensor import Operators, Tensor, as_tensor
-from fluxc.trace import NeedsSize, Trace, user_loc
+from fluxc.trace import NeedsSize, Trace, is_users, user_loc
 from fluxc.transforms import ones_like, scalar_float
 from fluxc.tree import structure
 from fluxc.types import ElementType, TensorSpec, resolve_specs
@@ -258,7 +258,7 @@ def _trace_once(
     trace = Trace(training=made.training, variables=variables)
     arguments = [Tensor(trace.builder.param(t, n)) for n, t in zip(names, types, strict=True)]
     with trace.active():
-        returned = made.f(*arguments)
+        returned = _run(made, arguments)
         tree, outputs, values = _outputs(made, names, returned)
         forward = None
         if made.optimizer is not None:
@@ -269,6 +269,31 @@ def _trace_once(
         if made.training and STEP in trace.reads:
             trace.updates[STEP] = (Tensor(trace.reads[STEP]) + 1).value
     return Traced(made, names, trace, values, outputs, tree, forward)
+
+
+def _run(made: ExportedFunction, arguments: list[Tensor]) -> Any:
+    """Call the user's function; what its own code raises is reported as theirs, at their line."""
+    try:
+        return made.f(*arguments)
+    except (FluxcError, NeedsSize, AssertionError, RecursionError):
+        raise
+    except Exception as error:
+        numpy = "ufunc" in str(error)
+        raise TraceError(
+            f"export {made.name}: {type(error).__name__}: {error}",
+            loc=_last_line(error) or made.loc,
+            hint="fx has NumPy's functions for tensors: fx.exp(x)" if numpy else "",
+        ) from error
+
+
+def _last_line(error: Exception) -> Loc | None:
+    """Where the innermost code outside of this package was."""
+    found, step = None, error.__traceback__
+    while step is not None:
+        if is_users(step.tb_frame):
+            found = Loc(step.tb_frame.f_code.co_filename, step.tb_lineno)
+        step = step.tb_next
+    return found
 
 
 def _outputs(

@@ -14,6 +14,7 @@ from fluxc.compiler.ops import infer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Node, Value
@@ -127,11 +128,16 @@ def training() -> bool:
     return current("the mode").training
 
 
+def is_users(frame: FrameType) -> bool:
+    """Whether code outside of this package is running in a frame."""
+    return frame.f_globals.get("__name__", "").partition(".")[0] != "fluxc"
+
+
 def user_loc() -> Loc | None:
     """The user's own line: the innermost frame outside of this package."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fluxc":
-        frame = frame.f_back  # type: ignore[assignment]
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (inspect.stack reads source files)
+    while frame is not None and not is_users(frame):
+        frame = frame.f_back
     if frame is None:
         return None
     trace = _CURRENT.get()
