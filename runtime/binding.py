@@ -182,7 +182,11 @@ def _number(x: float, where: str, t: Tensor) -> np.ndarray[Any, Any]:
         )
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= x <= np.iinfo(dtype).max:
         raise ValueError(_message(f"{where} is out of range", expected=str(t), got=str(x)))
-    return np.array(x, dtype)
+    with np.errstate(over="ignore"):
+        a = np.array(x, dtype)
+    if dtype.kind == "f" and math.isfinite(x) and not np.isfinite(a):
+        raise ValueError(_message(f"{where} is out of range", expected=str(t), got=str(x)))
+    return a
 
 
 def _check_dtype(a: np.ndarray[Any, Any], where: str, t: Tensor) -> None:
@@ -194,9 +198,9 @@ def _check_dtype(a: np.ndarray[Any, Any], where: str, t: Tensor) -> None:
 
 def _readable(x: object, where: str, t: Tensor) -> np.ndarray[Any, Any]:
     """`x` as an array of exactly t's dtype, contiguous and aligned; copied where it must be."""
-    a = _as_array(x, where, t)
+    a = x if type(x) is np.ndarray else _as_array(x, where, t)
     _check_dtype(a, where, t)
-    return np.require(a, requirements=("C", "A"))
+    return a if a.flags.num & _READABLE == _READABLE else np.require(a, requirements=("C", "A"))
 
 
 _WORD = ctypes.c_size_t.from_address
@@ -465,46 +469,50 @@ def _returned(entry: Entry, results: list[np.ndarray[Any, Any]]) -> Any:
     return _assemble(entry.tree, (a if a.ndim else a[()] for a in results))
 
 
-def _caller(library: _Library, handle: _Handle, entry: Entry) -> Callable[..., Any]:
-    """The function behind `model.<entry>`: `(out, *inputs) -> outputs`.
+class _Caller:
+    """The function behind `model.<entry>`, for every call: `(out, *inputs) -> outputs`.
 
-    Everything that shapes decide is remembered per tuple of shapes, so that a call which looks like
-    an earlier one checks dtype, layout and shape of each array and goes straight to native code.
+    What shapes decide is remembered per tuple of shapes in `plans`.  An artifact's methods go
+    straight to `function` with plain arrays of shapes found there, and come here with all others.
     """
-    function, model = library.entry_function(entry), handle.address
-    inputs = [(_DTYPE[t.dtype], t, f"{entry.name}: argument {t.name}") for t in entry.inputs]
-    output_dtypes = [_DTYPE[t.dtype] for t in entry.outputs]
-    plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
-    ndarray, empty, address = np.ndarray, np.empty, _address
 
-    def new_plan(shapes: tuple[tuple[int, ...], ...]) -> _Plan:
-        plan = _plan(entry, shapes)
-        if len(plans) >= _MOST_PLANS:
-            plans.clear()
-        plans[shapes] = plan
-        return plan
+    __slots__ = ("entry", "function", "handle", "library", "model", "plans")
 
-    def call(out: Any, *arrays: Any) -> Any:
+    def __init__(self, library: _Library, handle: _Handle, entry: Entry) -> None:
+        self.library, self.handle, self.entry = library, handle, entry
+        self.function, self.model = library.entry_function(entry), handle.address
+        self.plans: dict[tuple[tuple[int, ...], ...], _Plan] = {}
+
+    def plan(self, shapes: tuple[tuple[int, ...], ...]) -> _Plan:
+        found = self.plans.get(shapes)
+        if found is None:
+            found = _plan(self.entry, shapes)
+            if len(self.plans) >= _MOST_PLANS:
+                self.plans.clear()
+            self.plans[shapes] = found
+        return found
+
+    def __call__(self, out: Any, *arrays: Any) -> Any:
+        entry = self.entry
         kept = [
-            x
-            if type(x) is ndarray and x.dtype is d and x.flags.num & _READABLE == _READABLE
-            else _readable(x, where, t)
-            for x, (d, t, where) in zip(arrays, inputs, strict=True)
+            _readable(x, f"{entry.name}: argument {t.name}", t)
+            for x, t in zip(arrays, entry.inputs, strict=True)
         ]
-        shapes = tuple([x.shape for x in kept])
-        plan = plans.get(shapes) or new_plan(shapes)
+        plan = self.plan(tuple(x.shape for x in kept))
         if out is None:
-            results = [empty(s, d) for s, d in zip(plan.outputs, output_dtypes, strict=True)]
+            types = zip(plan.outputs, entry.outputs, strict=True)
+            results = [np.empty(shape, _DTYPE[t.dtype]) for shape, t in types]
         else:
             results = _given(entry, plan, out)
-        status = function(model, *plan.symbols, *map(address, kept), *map(address, results))
+        status = self.function(
+            self.model, *plan.symbols, *map(_address, kept), *map(_address, results)
+        )
         if status:
-            raise library.failure(status)
+            raise self.failure(status)
         return _returned(entry, results) if out is None else out
 
-    # `call` must keep the native model alive as long as it can be called.
-    call.handle = handle  # type: ignore[attr-defined]
-    return call
+    def failure(self, status: int) -> Exception:
+        return self.library.failure(status)
 
 
 # ---- parameters by name ----
@@ -692,7 +700,7 @@ class _Model:
         self.states = _Storages(library, self._handle, "state")
         self.optimizer = _Hyperparameters(library, self._handle)
         for entry in library.entries.values():
-            setattr(self, f"_run_{entry.name}", _caller(library, self._handle, entry))
+            setattr(self, f"_call_{entry.name}", _Caller(library, self._handle, entry))
 
     def _seed(self, seed: int) -> None:
         """A seed that was asked for wins over the one in a weights file."""

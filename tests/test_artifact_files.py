@@ -1,10 +1,12 @@
 """The files of an artifact: what is written, what is refused, and what it needs."""
 # ruff: noqa: E501  the table of hostile files is read in rows
 
+import ast
 import json
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from native import hand
 
 from fluxc.compiler.artifact.manifest import solve
+from fluxc.compiler.artifact.names import TAKEN
 from fluxc.compiler.artifact.weights import initial_value, read_weights
 from fluxc.compiler.backends.llvm.elf import read_dynamic
 from fluxc.compiler.backends.llvm.link import check_library, link_library, start_runtime_build
@@ -110,12 +113,52 @@ def test_a_failed_write_leaves_the_old_artifact(copy, code):
     assert names(copy.parent) == ["hand"]
 
 
-@pytest.mark.parametrize("name", ["load", "get", "parameters", "Model", "naïve", "_hidden", "t"])
+@pytest.mark.parametrize(
+    "name", ["load", "get", "max", "np", "parameters", "Model", "naïve", "_hidden", "t"]
+)
 def test_entry_names_that_c_or_python_has_taken_are_refused(tmp_path, name):
     entry, program = hand.described(name, {}, {"y": TensorType(f32)})
     spec = hand.ModelSpec((entry,), ())
     with pytest.raises(FluxcError, match="cannot be an entry's name"):
         hand.write_package(tmp_path / "m", "m", spec, [program], b"", hand.TARGET, version="")
+
+
+def test_entry_names_cannot_hide_what_the_binding_uses():
+    tree = ast.parse((hand.NATIVE.parent / "binding.py").read_text())
+    used = set()
+    for node in tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            used |= {a.asname or a.name for a in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            used.add(node.name)
+        elif isinstance(node, ast.Assign):
+            used |= {
+                t.id for target in node.targets for t in ast.walk(target) if isinstance(t, ast.Name)
+            }
+    assert {n for n in used if not n.startswith("_")} <= TAKEN
+
+
+@pytest.mark.cc
+def test_arguments_may_have_any_other_name(code, tmp_path):
+    """Names that the emitted Python and C use themselves, or that mean something in C."""
+    names = ["call", "plan", "status", "type", "result0"]
+    spec, programs = hand.model()
+    mix = replace(spec.entries[2], inputs=(*names[:3], "m"), outputs=("register", "m", "n"))
+    spec = replace(spec, entries=(*spec.entries[:2], mix, spec.entries[3]))
+    hand.write_package(tmp_path / "hand", "hand", spec, programs, code, hand.TARGET, version="")
+    model = load_package(tmp_path / "hand").Model()
+    for _ in range(2):
+        arguments = (
+            np.ones(1, np.float32),
+            np.ones(2, np.float32),
+            np.array(True),
+            np.zeros(2, np.int64),
+        )
+        assert model.mix(*arguments)["sum"] == 2
+    subprocess.run(
+        ["cc", "-std=c99", *hand.WARNINGS, "-fsyntax-only", tmp_path / "hand" / "hand.h"],
+        check=True,
+    )
 
 
 @pytest.mark.parametrize("name", ["class", "int", "9lives", "a-b", "template"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 from typing import TYPE_CHECKING
@@ -31,11 +32,14 @@ C_KEYWORDS = frozenset(
 )
 C_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 C_FUNCTIONS = ("open", "close", "save", "load", "error", "get", "set")
-# Attributes of a compiled Model, and module-level names of its package.
+# Attributes of a compiled Model, and what its module defines or uses.
 TAKEN = frozenset(
-    (*C_FUNCTIONS, "t", "parameters", "states", "optimizer", "entries", "Model", "Entry", "Tensor",
-     "ArtifactError")
-)  # fmt: skip
+    """
+    t parameters states optimizer entries Model Entry Tensor ArtifactError FORMAT annotations
+    ast ctypes hashlib json math operator os threading np
+    Callable Iterator Mapping MutableMapping Path Any dataclass
+    """.split()  # noqa: SIM905  a list to read, not to parse
+) | frozenset((*C_FUNCTIONS, *dir(builtins)))
 
 
 def public_functions(name: str, entries: Iterable[str]) -> list[str]:
@@ -59,14 +63,14 @@ def check_names(name: str, spec: ModelSpec, programs: Iterable[Program]) -> None
             raise FluxcError(
                 f"{entry.name!r} cannot be an entry's name",
                 loc=entry.loc,
-                expected=f"an ASCII name that is none of {', '.join(sorted(TAKEN))}",
+                expected="an ASCII name that neither Python's builtins nor an artifact itself uses",
             )
         for other in entry.inputs:
-            if other in ("self", "out") or not other.isidentifier() or keyword.iskeyword(other):
+            if other in ("self", "out") or not _is_python_name(other):
                 raise FluxcError(
                     f"{entry.name}: {other!r} cannot be an input's name",
                     loc=entry.loc,
-                    expected="a Python name other than self and out",
+                    expected="a Python name other than self and out, without a leading underscore",
                 )
         for symbol in program.symbols:
             if keyword.iskeyword(symbol.name):
@@ -74,6 +78,10 @@ def check_names(name: str, spec: ModelSpec, programs: Iterable[Program]) -> None
                     f"{entry.name}: a size cannot be named {symbol.name!r}, a Python keyword",
                     loc=entry.loc,
                 )
+
+
+def _is_python_name(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
 
 
 def _c_name(text: str) -> str:
