@@ -139,7 +139,10 @@ def test_what_is_stored_reads_back(name):
     assert again[numbers].tobytes() == stored[numbers].tobytes()
 
 
-@pytest.mark.parametrize(("dtype", "number", "stored"), [(f32, 0.1, np.float32(0.1)), (f16, 1e6, np.inf), (f64, 0.1, 0.1), (i8, 3, 3)])  # fmt: skip
+ROUNDED = [(f32, 0.1, np.float32(0.1)), (f16, 1e6, np.inf), (f64, 0.1, 0.1), (i8, 3, 3)]
+
+
+@pytest.mark.parametrize(("dtype", "number", "stored"), ROUNDED)
 def test_numbers_are_rounded_to_the_dtype(dtype, number, stored):
     assert round_to(number, dtype) == stored
     assert round_to(np.full((2, 3), number), dtype).shape == TensorType(dtype, (2, 3)).shape

@@ -1,5 +1,7 @@
 """The text form: print and read back, write by hand, and see what is wrong."""
 
+# ruff: noqa: E501, graphs and tables of errors have one row each
+
 import math
 import re
 import subprocess

@@ -146,6 +146,8 @@ EQUATIONS = [
     ("same_operands", u8, None, lambda e: e.and_(e.x, e.x)),
     ("max_neutral", f64, None, lambda e: e.maximum(e.x, -np.inf)),
     ("max_neutral", f64, None, lambda e: e.minimum(np.inf, e.x)),
+    ("max_of_wider", i8, None, lambda e: e.minimum(e.maximum(e.cast(e.x, dtype=i32), 0), 9)),
+    ("max_of_wider", u8, None, lambda e: e.maximum(e.cast(e.x, dtype=i32), 255)),
     ("and_all", u8, None, lambda e: e.and_(e.x, 255)),
     ("and_all", i8, None, lambda e: e.and_(e.x, -1)),
     ("and_all", i8, None, lambda e: e.and_(e.c, True)),
@@ -217,6 +219,9 @@ EQUATIONS = [
     ("contract_transposed_left", i32, (4, 6), lambda e: e.contract(e.transpose(e.x, axes=(1, 0)), e.z, **MATRIX)),
     ("contract_transposed_right", i32, (4, 6), lambda e: e.contract(e.x, e.transpose(e.z, axes=(1, 0)), **MATRIX)),
     ("transpose_contract", i32, (4, 4), lambda e: e.transpose(e.contract(e.x, e.z, **MATRIX), axes=(1, 0))),
+    ("scatter_one", i8, (3, 1), lambda e: e.scatter_add(e.full(0.0, 3, 5, dtype=f64), e.x, e.full(-0.0, 3, dtype=f64), batch=1)),
+    ("scatter_one", i32, (3, 4, 1), lambda e: e.scatter_add(e.full(7, 3, 4, 5, 2), e.z, e.reshape(e.broadcast(e.x, shape=(3, 4, 2, 1), axes=(0, 1, 3)), shape=(3, 4, 2)), batch=2)),
+    ("scatter_one", i32, (1,), lambda e: e.scatter_add(e.full(7, 5), e.cast(e.x, dtype=DTYPES["i64"]), e.full(2), batch=0)),
     ("contract_shared_right", i32, (4, 4), lambda e: e.contract(e.broadcast(e.x, shape=(3, 4, 4), axes=(1, 2)), e.broadcast(e.z, shape=(3, 4, 4), axes=(1, 2)), batch_a=(0,), batch_b=(0,), over_a=(2,), over_b=(1,))),
 ]
 # fmt: on
@@ -252,6 +257,7 @@ UNTOUCHED = [
     ("x == x is false where x is NaN", f64, None, lambda e: e.eq(e.x, e.x)),
     ("not (x < z) is not x >= z where one is NaN", f64, None, lambda e: e.not_(e.lt(e.x, e.z))),
     ("-(x - z) has another zero than z - x", f64, None, lambda e: e.neg(e.sub(e.x, e.z))),
+    ("i8 has no 300", i8, None, lambda e: e.maximum(e.cast(e.x, dtype=i32), 300)),
     ("1/3 is not exact", f64, None, lambda e: e.div(e.x, 3.0)),
     ("2**-1074 has no reciprocal", f64, None, lambda e: e.div(e.x, 5e-324)),
     ("f32 does not hold f64", f64, None, lambda e: e.cast(e.cast(e.x, dtype=f32), dtype=f64)),

@@ -7,7 +7,6 @@ names of their values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fluxc.compiler.ir.dims import Dim, size_symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fluxc.compiler.ir.dims import Symbol
     from fluxc.compiler.ir.types import TensorType
@@ -40,7 +39,7 @@ class Loc:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """One tensor of a graph.  `name` is kept for parameters and for reading; it identifies nothing."""
+    """One tensor of a graph.  `name` is kept for parameters; it identifies nothing."""
 
     type: TensorType
     name: str = ""

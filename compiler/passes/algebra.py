@@ -184,6 +184,25 @@ def max_neutral(r: Rewriter, n: Node) -> Value | None:  # max(x, -inf) = x, min(
     return z if r.number(x) == neutral else None
 
 
+def max_of_wider(r: Rewriter, n: Node) -> Value | None:  # max(cast x, c) = cast max(x, c)
+    """Integers by way of a wider dtype, where the narrow one has c too."""
+    x, z = n.inputs
+    inner, c = r.by(x, "cast"), r.number(z)
+    if inner is None or c is None or _is_float(n):
+        return None
+    source = inner.inputs[0]
+    dtype = source.type.dtype
+    if not dtype.is_integer or not _holds(x.type.dtype, dtype) or not _in_range(c, dtype):
+        return None
+    value = r.emit(n.op, source, r.full(c, source.type))
+    return r.emit("cast", value, dtype=x.type.dtype)
+
+
+def _in_range(c: float, dtype: DType) -> bool:
+    least = -(1 << dtype.bits - 1) if dtype.kind == "i" else 0
+    return least <= c < least + (1 << dtype.bits)
+
+
 def and_all(r: Rewriter, n: Node) -> Value | None:  # x & true = x, x & -1 = x
     x, z = n.inputs
     return x if r.number(z) == _all_bits(n.output.type.dtype) else None
@@ -313,7 +332,7 @@ def _holds(wide: DType, narrow: DType) -> bool:
     return wide.bits > narrow.bits and (wide.kind == "i" or narrow.kind == "u")
 
 
-EXTREME = (same_operands, max_neutral)
+EXTREME = (same_operands, max_neutral, max_of_wider)
 RULES: Rules = {
     "neg": (neg_neg, neg_product, neg_difference),
     "abs": (abs_unsigned, abs_of_sign),

@@ -26,8 +26,8 @@ Watch: TypeAlias = "Callable[[str, Graph], None]"
 
 ONCE: tuple[Pass, ...] = (inline_calls, drop_dead_code)
 REPEATED: tuple[Pass, ...] = (
-    simplify,
     fold_constants,
+    simplify,
     delay_broadcasts,
     share_subexpressions,
     drop_dead_code,

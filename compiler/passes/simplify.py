@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.passes import algebra, movement, reductions
+from fluxc.compiler.passes import algebra, indexing, movement, reductions
 from fluxc.compiler.passes.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "simplify"]
 
-TABLES: tuple[Rules, ...] = (algebra.RULES, movement.RULES, reductions.RULES)
+TABLES: tuple[Rules, ...] = (algebra.RULES, movement.RULES, reductions.RULES, indexing.RULES)
 RULES: Rules = {
     op: tuple(rule for table in TABLES for rule in table.get(op, ()))
     for op in sorted({op for table in TABLES for op in table})
@@ -22,5 +22,5 @@ RULES: Rules = {
 
 
 def simplify(g: Graph) -> Graph:
-    """Apply the rules of algebra, movement and reductions."""
+    """Apply the rules of algebra, movement, reductions and indexing."""
     return rewrite(g, RULES)
