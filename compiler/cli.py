@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fluxc.compiler import driver
 from fluxc.compiler.errors import FluxcError
@@ -255,7 +256,7 @@ def _rich_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as Text: `[batch, 64]` is not markup
     return table
 
 
