@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fluxc import optim
 from fluxc.compiler.autodiff import pullback
 from fluxc.compiler.errors import FluxcError, ModelFileError, ShapeError, TraceError
-from fluxc.compiler.ir import types as ir
 from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, parse_size, size_symbols
 from fluxc.compiler.ir.entry import Entry, ModelSpec, Storage
 from fluxc.compiler.ir.graph import Graph, Loc, Value
@@ -25,6 +24,8 @@ from fluxc.types import ElementType, TensorSpec, resolve_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fluxc.compiler.ir import types as ir
 
 __all__ = ["ExportedFunction", "export", "trace_exports"]
 
@@ -44,7 +45,8 @@ class ExportedFunction:
         training: bool | None = None,
         name: str | None = None,
     ) -> None:
-        functools.update_wrapper(self, f)
+        if inspect.isfunction(f):
+            functools.update_wrapper(self, f)
         self.f = f
         self.name = f.__name__ if name is None else name
         code = getattr(f, "__code__", None)
@@ -151,7 +153,7 @@ def export(
 
 
 def _exports(namespace: dict[str, Any]) -> list[ExportedFunction]:
-    """The exports of a model file in order of definition.  Errors  ModelFileError for one name twice."""
+    """The exports of a model file in order.  Errors  ModelFileError for one name twice."""
     found: dict[int, ExportedFunction] = {}
     for value in namespace.values():
         if isinstance(value, ExportedFunction):
@@ -177,7 +179,7 @@ def _hidden(namespace: dict[str, Any], found: dict[int, Any]) -> list[ExportedFu
         other = visible.get(made.name)
         if other is None or other is made or made.loc is None or other.loc is None:
             continue
-        # A file that is read again (a reload, a notebook's cell) defines its names at the same line.
+        # A file that is read again, by a reload, defines its names at the same lines.
         if made.loc.file == other.loc.file and made.loc.line != other.loc.line:
             hidden.append(made)
     return hidden
@@ -219,7 +221,7 @@ def trace_exports(exports: list[ExportedFunction], namespace: dict[str, Any]) ->
 
 
 def _trace(made: ExportedFunction, variables: dict[int, str]) -> Traced:
-    """Trace one entry; where it needs a larger least size of a name without a range, trace again."""
+    """Trace one entry; again where it needs a larger least size of a name without a range."""
     names, specs = made.inputs()
     minimum: dict[str, int] = {}
     for _ in range(100):

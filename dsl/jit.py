@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxc.compiler.errors import ModelFileError, TraceError
-from fluxc.compiler.ir.entry import ModelSpec
 from fluxc.export import ExportedFunction, trace_exports
 from fluxc.types import TensorSpec, as_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fluxc.compiler.ir.entry import ModelSpec
 
 __all__ = ["compile", "jit"]
 
@@ -38,11 +39,10 @@ class Jitted:
     """See `jit`."""
 
     def __init__(self, f: Callable[..., Any], threads: int) -> None:
-        if not inspect.isfunction(f):
-            raise TraceError(
-                f"fx.jit takes a function, got {f!r}", hint="fx.jit(lambda x: model(x))"
-            )
-        functools.update_wrapper(self, f)
+        if not callable(f):
+            raise TraceError(f"fx.jit takes a function or a module, got {f!r}")
+        if inspect.isfunction(f):
+            functools.update_wrapper(self, f)
         self.f, self.threads = f, threads
         self.compiled: dict[Any, Any] = {}
 

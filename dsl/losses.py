@@ -1,8 +1,8 @@
 """Losses: `loss(prediction, target, agg=fx.mean)`.
 
 `agg` is any reduction; `fx.identity` gives the losses one by one.  Targets have the prediction's
-shape, or are scalars.  Losses of classes take integer labels as well as one-hot targets; labels must
-be in 0 .. classes - 1, which a compiled entry checks where they are its inputs.
+shape, or are scalars.  Losses of classes take integer labels as well as one-hot targets; labels
+must be in 0 .. classes - 1, which a compiled entry checks where they are its inputs.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Declared(Operators):
                     expected=str(self.type),
                     got=str(list(array.shape)),
                 )
-            return lambda rng, shape: array
+            return functools.partial(_given, array)
         raise DTypeError(
             f"{type(self).__name__}: init={init!r}",
             loc=user_loc(),
@@ -74,6 +74,12 @@ class Declared(Operators):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.type})"
+
+
+def _given(array: np.ndarray, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """The initialiser that gives one array."""
+    del rng, shape
+    return array
 
 
 def _initial(

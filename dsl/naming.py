@@ -14,7 +14,7 @@ __all__ = ["candidates", "declared_names", "variable_names"]
 
 
 def candidates(namespace: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The variables that hold modules, parameters, or containers of them, in order of definition."""
+    """The variables that hold modules, parameters, or containers of them, in order."""
     found = []
     for name, value in namespace.items():
         if name.startswith("__") or not is_container(value):

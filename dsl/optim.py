@@ -54,7 +54,9 @@ def wide(param: Param) -> ir.DType:
 class Update:
     """What a rule sees of one parameter: `u.g`, `u.x`, `u["lr"]`, `u.t`, `u.slot("m")`."""
 
-    def __init__(self, trace: Trace, hypers: dict[str, Tensor], prefix: str, p: Param, g: Tensor):
+    def __init__(
+        self, trace: Trace, hypers: dict[str, Tensor], prefix: str, p: Param, g: Tensor
+    ) -> None:
         self.trace, self.hypers, self.prefix, self.p, self.g = trace, hypers, prefix, p, g
 
     @property

@@ -48,7 +48,7 @@ def _ops() -> ModuleType:
 
 
 class Operators:
-    """Everything that can be written on a tensor.  Parameters have it too: they are read as tensors.
+    """What can be written on a tensor.  Parameters have it too: they are read as tensors.
 
     `x + y`, `x @ w`, `x[:, 0]`, `x.reshape(...)`, `x.sum(axis=1)`: NumPy's names and broadcasting.
     """
@@ -227,7 +227,7 @@ class Operators:
     flatten = ravel
 
     def astype(self, dtype: DTypeLike) -> Tensor:
-        """Another dtype: floats truncate to integers and saturate, NaN becomes 0; bool is `!= 0`."""
+        """Another dtype: floats truncate to integers, saturated, NaN is 0; bool is `!= 0`."""
         return _ops().astype(self, dtype)
 
     def repeat(self, repeats: int, axis: int | None = None) -> Tensor:
@@ -364,7 +364,7 @@ class Tensor(Operators):
 
 
 def as_tensor(x: Any, dtype: DTypeLike | None = None) -> Tensor:
-    """`x` as a tensor: a tensor, a parameter, an array, a number, a size, or nested lists of numbers.
+    """`x` as a tensor: a tensor, parameter, array, number, size, or nested lists of them.
 
     dtype  converts it; without it numbers become f32, i32 or bool.
     Errors TraceError for anything else.
@@ -387,14 +387,14 @@ def _scalar_kind(x: Any) -> type:
         return bool
     if isinstance(x, int | np.integer | Dim):
         return int
-    if isinstance(x, float | np.floating):
-        return float
-    fail(
-        TraceError,
-        f"a {type(x).__name__} is not a tensor",
-        expected="a tensor, a parameter, a NumPy array or a number",
-        got=repr(x)[:80],
-    )
+    if not isinstance(x, float | np.floating):
+        fail(
+            TraceError,
+            f"a {type(x).__name__} is not a tensor",
+            expected="a tensor, a parameter, a NumPy array or a number",
+            got=repr(x)[:80],
+        )
+    return float
 
 
 def scalar(x: Any, dtype: ir.DType, shape: tuple[Size, ...] = ()) -> Tensor:

@@ -59,7 +59,7 @@ class Trace:
         self.sites = 0
 
     def read(self, key: Any, type: TensorType) -> Value:
-        """The value of the stored tensor that `key` declares, as this point of the program sees it."""
+        """The value, at this point of the program, of the stored tensor that `key` declares."""
         if key in self.shadows:
             return self.shadows[key]
         if key in self.updates:

@@ -154,7 +154,7 @@ def scalar_float(x: Any, what: str) -> Tensor:
 def grad(
     f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: bool = False
 ) -> Callable[..., Any]:
-    """A function that returns the gradient of f, as `value_and_grad`; with has_aux (gradient, aux)."""
+    """A function that returns the gradient of f, as `value_and_grad`; or (gradient, aux)."""
     both = value_and_grad(f, argnums, has_aux=has_aux)
 
     @functools.wraps(f)
@@ -328,7 +328,7 @@ class _Call:
         if not isinstance(given, tuple) or len(given) != len(self.args):
             fail(
                 TraceError,
-                f"the derivative of {self.name} must return a tuple, one cotangent for each argument",
+                f"the derivative of {self.name} must return a tuple: a cotangent for each argument",
                 expected=f"{len(self.args)} cotangents",
                 got=repr(given)[:80],
             )

@@ -1,14 +1,16 @@
 """Exports: types, names, outputs, and what is said when something is wrong."""
 
+# ruff: noqa: ARG005, E501, PLW0108, PLE0643 (tables of functions of one signature, a row each)
+
 import importlib.util
 import itertools
 import textwrap
 
 import numpy as np
 import pytest
-from dsl import run, trace, type_of
 
 import fluxc as fx
+from dsl import run, trace, type_of
 from fluxc import losses, nn, optim
 from fluxc.compiler.ir.entry import Export
 
@@ -87,7 +89,7 @@ def test_annotations_as_text(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("@fx.export\ndef f(x): return x", 'parameter x has no type.*'),
+        ("@fx.export\ndef f(x): return x", "parameter x has no type.*"),
         ("@fx.export\ndef f(x: int): return x", "a type that is not a tensor's"),
         ("@fx.export\ndef f(x: 'nonsense'): return x", "annotations cannot be read"),
         ("@fx.export\ndef f(x: fx.f32[2] = 3): return x", "default value"),
@@ -296,7 +298,7 @@ def test_initialisers():
 
 def test_losses_use_labels_directly():
     """Labels reach the gather untouched, so that a compiled entry can check their range."""
-    f = lambda x, y: losses.logitcrossentropy(x, y)  # noqa: E731
+    f = lambda x, y: losses.logitcrossentropy(x, y)
     entry, _ = trace(f, fx.f32["n", 5], fx.i32["n"])
     (gather,) = [n for n in entry.graph.nodes if n.op == "gather"]
     (reshape,) = [n for n in entry.graph.nodes if gather.inputs[1] in n.outputs]

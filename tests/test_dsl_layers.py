@@ -1,10 +1,12 @@
 """Modules, layers, their names, their printing, and training steps."""
 
+# ruff: noqa: ARG001, ARG005, E501, PLW0108 (tables of functions of one signature, a row each)
+
 import numpy as np
 import pytest
-from dsl import call, first_values, run, trace
 
 import fluxc as fx
+from dsl import call, first_values, run, trace
 from fluxc import losses, nn, optim
 
 RNG = np.random.default_rng(2)
@@ -36,7 +38,7 @@ def test_chain_is_a_sequence():
     assert list(chain[1:]) == [fx.relu, b]
     assert len(chain) == 3
     assert nn.Chain(first=a, second=b)["second"] is b
-    assert list(nn.Chain(first=a, second=b).parameters())[0] == "layers.first.weight"
+    assert next(iter(nn.Chain(first=a, second=b).parameters())) == "layers.first.weight"
 
 
 class Net(fx.Module):
@@ -72,7 +74,7 @@ def test_several_roots_prefix_names():
     """Where entries use several modules of the file, paths start with their variables."""
     generator, discriminator = nn.Chain(nn.Dense(2, 2)), nn.Dense(2, 1)
     space = {"generator": generator, "discriminator": discriminator, "w": fx.Param(3)}
-    f = lambda x: discriminator(generator(x)) + space["w"].sum()  # noqa: E731
+    f = lambda x: discriminator(generator(x)) + space["w"].sum()
     assert list(storages(f, fx.f32["n", 2], namespace=space)) == [
         "generator.layers.0.weight", "generator.layers.0.bias", "discriminator.weight",
         "discriminator.bias", "w",
@@ -299,7 +301,7 @@ def test_optimiser_rules(name):
     """Five steps of each rule are those of its formulas."""
     rule, plain = plain_rules()[name]
     w = fx.Param((3, 2), init=RNG.normal(size=(3, 2)))
-    loss = lambda x: (fx.sin(x * w) ** 2).sum()  # noqa: E731
+    loss = lambda x: (fx.sin(x * w) ** 2).sum()
     entry, kept = trace(loss, fx.f32[3, 2], namespace={"w": w}, optimizer=rule)
     values = first_values(kept)
     x = values["w"].astype(np.float64)
@@ -316,7 +318,7 @@ def test_global_norm():
     """With global_norm all gradients are scaled by one factor."""
     a, b = fx.Param(2, init=[1.0, 1.0]), fx.Param(1, init=[1.0])
     rule = optim.Chain(optim.ClipNorm(1.0, global_norm=True), optim.Descent(1.0))
-    f = lambda: 3 * a.sum() + 4 * b.sum()  # noqa: E731
+    f = lambda: 3 * a.sum() + 4 * b.sum()
     entry, kept = trace(f, namespace={"a": a, "b": b}, optimizer=rule)
     values = first_values(kept)
     call(entry, values)
@@ -384,7 +386,7 @@ def test_training_updates_what_it_should():
 def test_training_in_bf16_keeps_f32_state():
     """16-bit parameters are updated in f32; what is kept beside them is f32."""
     w = fx.Param(4, init=1.0, dtype=fx.bf16)
-    f = lambda: losses.mse(w, fx.zeros(4, fx.bf16))  # noqa: E731
+    f = lambda: losses.mse(w, fx.zeros(4, fx.bf16))
     _, kept = trace(f, namespace={"w": w}, optimizer=optim.Adam(0.1))
     assert str(kept["optimizer.f.m.w"].type) == "f32[4]"
     assert str(kept["w"].type) == "bf16[4]"
@@ -393,7 +395,7 @@ def test_training_in_bf16_keeps_f32_state():
 def test_training_learns():
     """A line is fitted: y = 4x + 2."""
     model = nn.Dense(1, 1)
-    f = lambda x, y: losses.mse(model(x), y)  # noqa: E731
+    f = lambda x, y: losses.mse(model(x), y)
     specs = fx.f32["n", 1], fx.f32["n", 1]
     step, kept = trace(f, *specs, namespace={"model": model}, optimizer=optim.Descent())
     values = first_values(kept)

@@ -1,12 +1,14 @@
 """Functions on tensors against NumPy."""
 
+# ruff: noqa: ARG005, E501, PLW0108, RUF005 (tables of functions of one signature, a row each)
+
 import numpy as np
 import pytest
-from dsl import run, type_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fluxc as fx
+from dsl import run, type_of
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(3, 4, 5))
@@ -118,7 +120,7 @@ INDICES = [
     (slice(None, None, -2), slice(1, 3), slice(4, None, -3)), Ellipsis, (),
     [0, 2, -1], (slice(None), [3, 0]), ([0, 1], [1, 2]), ([0, 2], slice(1, 3), [4, 0]),
     (slice(None), [0, 1], [1, 2]), (0, [1, 2]), ([[0, 1], [2, 0]], ), (..., [1, 1, 1]),
-    ([[0], [2]], [1, 2]), (slice(None, None, -1), [1, 2], slice(None, None, 2)),
+    ([[0], [2]], [1, 2]), (0, slice(None), [1, 2]), ([0, 1], slice(None), 2), (None, 0, [1, 2]), (slice(None, None, -1), [1, 2], slice(None, None, 2)),
     (None, [0, 1]), (slice(1, 3), None, [0, 3]),
 ]  # fmt: skip
 

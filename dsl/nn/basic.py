@@ -11,10 +11,11 @@ from fluxc.module import Module, Param
 from fluxc.nn.checks import checked_size, count, float_input, with_activation
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail
-from fluxc.types import DTypeLike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from fluxc.types import DTypeLike
 
 __all__ = ["Chain", "Dense", "Embedding"]
 

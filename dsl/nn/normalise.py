@@ -54,7 +54,7 @@ class Dropout(Module):
 
 
 class LayerNorm(Module):
-    """activation(scale * (x - mean) / sqrt(var + eps) + bias) over the last len(size) axes of each x.
+    """activation(scale * (x - mean) / sqrt(var + eps) + bias) over the last len(size) axes.
 
     `LayerNorm(64)`, `LayerNorm(4, 5)`, `LayerNorm(64, fx.relu)`.
     Shapes  x [..., *size], scale and bias [*size]; affine=False: neither.
@@ -94,7 +94,7 @@ class LayerNorm(Module):
 
 
 def normalise(x: Tensor, axis: Any, eps: float) -> Tensor:
-    """(x - mean) / sqrt(var + eps) over axes, with the biased variance; computed in f32 at least."""
+    """(x - mean) / sqrt(var + eps) over axes, with the biased variance, in f32 at least."""
     wide = as_tensor(x, "f32") if x.type.dtype.bits == 16 else x
     centred = wide - ops.mean(wide, axis, keepdims=True)
     var = ops.mean(centred * centred, axis, keepdims=True)
@@ -107,7 +107,8 @@ class BatchNorm(Module):
     Shapes    x [batch, channels] or [batch, channels, *spatial]; scale, bias, mean, var [channels].
     Training  takes mean and the biased variance from the batch, and records
               mean <- (1 - momentum) * mean + momentum * batch mean,
-              var <- (1 - momentum) * var + momentum * batch variance * n / (n - 1), n values a channel.
+              var <- (1 - momentum) * var + momentum * batch variance * n / (n - 1),
+              where n is the number of values of a channel.
     Test      takes the recorded mean and var; with track_stats=False, the batch's.
     Errors    ShapeError for another number of channels, or one value a channel in training.
     """

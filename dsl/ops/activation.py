@@ -6,15 +6,17 @@ Each says what its derivative is where the formula leaves a choice.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import ShapeError
 from fluxc.ops.elementwise import abs, as_float, exp, expm1, log, log1p, maximum, tanh, where
 from fluxc.ops.elementwise import erf as _erf
 from fluxc.ops.layout import normal_axis, split
 from fluxc.ops.reduce import shift_of, sum
-from fluxc.tensor import Tensor, TensorLike
 from fluxc.trace import fail
+
+if TYPE_CHECKING:
+    from fluxc.tensor import Tensor, TensorLike
 
 __all__ = [
     "celu", "elu", "gelu", "gelu_erf", "gelu_sigmoid", "gelu_tanh", "glu", "hardsigmoid",

@@ -41,7 +41,7 @@ def _contract(
 def matmul(x: TensorLike, y: TensorLike) -> Tensor:
     """x @ y: the sum over the last axis of x and the second last of y (the last of a vector).
 
-    Shapes  [..., m, k] @ [..., k, n] -> [..., m, n], leading axes broadcast; a vector drops its axis.
+    Shapes  [..., m, k] @ [..., k, n] -> [..., m, n], leading axes broadcast; vectors drop theirs.
     Errors  ShapeError if the sizes k differ, or an operand is a scalar.
     """
     a, b = _pair(x, y, "matmul")

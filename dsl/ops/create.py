@@ -20,7 +20,7 @@ __all__ = [
 
 
 def array(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
-    """A tensor from a number, nested lists, a NumPy array or a tensor; numbers are f32, i32 or bool."""
+    """A tensor from a number, nested lists, an array or a tensor; numbers are f32, i32 or bool."""
     return as_tensor(x, dtype)
 
 

@@ -1,4 +1,4 @@
-"""Element-wise functions under NumPy's names.  Operands broadcast and promote (see `fluxc.tensor`)."""
+"""Element-wise functions under NumPy's names.  Operands broadcast and promote: `fluxc.tensor`."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ atanh = _float_unary("atanh", "Inverse hyperbolic tangent.")
 erf   = _float_unary("erf",   "The error function.")
 isnan    = _float_unary("isnan",    "Whether each element is NaN.", "is_nan")
 isinf    = _float_unary("isinf",    "Whether each element is an infinity.", "is_inf")
-isfinite = _float_unary("isfinite", "Whether each element is neither NaN nor infinite.", "is_finite")
+isfinite = _float_unary("isfinite", "Whether each element is finite.", "is_finite")
 # fmt: on
 
 
@@ -227,8 +227,8 @@ def _binary(
 add      = _binary("add",      "add", "x + y; logical or of bools.", "or")
 subtract = _binary("subtract", "sub", "x - y.")
 multiply = _binary("multiply", "mul", "x * y; logical and of bools.", "and")
-maximum  = _binary("maximum",  "maximum", "The greater, element by element; NaN where either is.", "maximum")
-minimum  = _binary("minimum",  "minimum", "The lesser, element by element; NaN where either is.", "minimum")
+maximum  = _binary("maximum",  "maximum", "The greater of both; NaN where either is.", "maximum")
+minimum  = _binary("minimum",  "minimum", "The lesser of both; NaN where either is.", "minimum")
 floor_divide = _binary("floor_divide", "floor_div", "floor(x / y); an integer divided by 0 is 0.")
 mod      = _binary("mod",      "mod", "The remainder with the sign of y; an integer modulo 0 is 0.")
 fmod     = _binary("fmod",     "fmod", "The remainder with the sign of x.")
@@ -252,7 +252,10 @@ float_power = _float_binary("float_power", "pow", "x to the power y, a float.")
 
 
 def power(x: TensorLike, y: TensorLike) -> Tensor:
-    """x to the power y.  Small constant powers are products; an integer to a negative power is refused."""
+    """x to the power y.  Small constant powers are products.
+
+    Errors  DTypeError for an integer tensor to a negative power.
+    """
     if isinstance(y, int | float) and not isinstance(y, bool):
         product = _constant_power(as_tensor(x), y)
         if product is not None:
@@ -266,19 +269,21 @@ def power(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 def _constant_power(x: Tensor, y: float) -> Tensor | None:
-    if x.type.dtype.kind == "b":
+    kind = x.type.dtype.kind
+    if kind == "b" or (kind != "f" and not isinstance(y, int)):
         return None
-    if y == 1 and (isinstance(y, int) or x.type.dtype.is_float):
-        return x
-    if y == 2 and (isinstance(y, int) or x.type.dtype.is_float):
-        return x * x
-    if y == 3 and (isinstance(y, int) or x.type.dtype.is_float):
-        return x * x * x
-    if y == -1 and x.type.dtype.is_float:
-        return reciprocal(x)
-    if y == 0.5 and x.type.dtype.is_float:
-        return sqrt(x)
-    return None
+    if y not in _PRODUCTS or (y < 0 and kind != "f"):
+        return None
+    return _PRODUCTS[y](x)
+
+
+_PRODUCTS: dict[float, Any] = {
+    1: lambda x: x,
+    2: lambda x: x * x,
+    3: lambda x: x * x * x,
+    -1: lambda x: 1.0 / x,
+    0.5: sqrt,
+}
 
 
 # Bits, logic, comparison.

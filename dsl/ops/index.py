@@ -38,7 +38,7 @@ def getitem(x: TensorLike, index: Any) -> Tensor:
     items = [_item(i) for i in items]
     _expand_ellipsis(items, x)
     basic, advanced = _basic(x, items)
-    return basic if not advanced else _select(basic, advanced)
+    return _select(basic, advanced, first=_is_separated(items)) if advanced else basic
 
 
 def _item(i: Any) -> Any:
@@ -46,26 +46,29 @@ def _item(i: Any) -> Any:
     if isinstance(i, bool | np.bool_):
         fail(TraceError, "a bool is not an index", hint="fx.where(mask, x, y)")
     if isinstance(i, list | np.ndarray | Operators):
-        i = as_tensor(i)
-        if i.type.dtype.kind == "b":
-            fail(
-                TraceError,
-                "a bool mask as an index: how many elements it selects is not known while tracing",
-                got=f"x[{i.type}]",
-                hint="fx.where(mask, x, 0), then reduce, or index with integers",
-            )
-        if not i.type.dtype.is_integer:
-            fail(DTypeError, "an index must be an integer tensor", got=str(i.type))
-        return i
+        return _positions(as_tensor(i))
     if i is None or i is Ellipsis or isinstance(i, slice | Dim):
         return i
-    if hasattr(i, "__index__"):
-        return int(i)
-    fail(
-        TraceError,
-        f"{i!r} is not an index",
-        expected="integers, slices, None, ..., integer tensors",
-    )
+    if not hasattr(i, "__index__"):
+        fail(
+            TraceError,
+            f"{i!r} is not an index",
+            expected="integers, slices, None, ..., integer tensors",
+        )
+    return int(i)
+
+
+def _positions(i: Tensor) -> Tensor:
+    if i.type.dtype.kind == "b":
+        fail(
+            TraceError,
+            "a bool mask as an index: how many elements it selects is not known while tracing",
+            got=f"x[{i.type}]",
+            hint="fx.where(mask, x, 0), then reduce, or index with integers",
+        )
+    if not i.type.dtype.is_integer:
+        fail(DTypeError, "an index must be an integer tensor", got=str(i.type))
+    return i
 
 
 def _expand_ellipsis(items: list[Any], x: Tensor) -> None:
@@ -79,50 +82,44 @@ def _expand_ellipsis(items: list[Any], x: Tensor) -> None:
     items[place : place + len(places)] = [slice(None)] * (x.ndim - used)
 
 
-Advanced = list[tuple[int, Tensor]]
-
-
-def _basic(x: Tensor, items: list[Any]) -> tuple[Tensor, Advanced]:
+def _basic(x: Tensor, items: list[Any]) -> tuple[Tensor, list[tuple[int, Tensor]]]:
     """Everything but integer tensors; those are returned with the axes that they select along."""
-    starts: list[Size] = []
-    limits: list[Size] = []
-    steps: list[int] = []
-    reverse: list[int] = []
-    shape: list[Size | None] = []  # of the result; None: from the slice at `axis`
-    advanced: Advanced = []
-    separated, gap = False, False
+    spans: list[tuple[Size, Size, int, bool]] = []  # one per axis of x
+    shape: list[Size] = []
+    advanced: list[tuple[int, Tensor]] = []
     for item in items:
         if item is None:
             shape.append(1)
-            gap = gap or bool(advanced)
             continue
-        axis = len(starts)
-        size = x.shape[axis]
+        axis = len(spans)
+        whole = slice(None) if isinstance(item, Tensor) else item
+        spans.append(_span(whole, x.shape[axis], axis))
         if isinstance(item, Tensor):
-            separated = separated or (gap and bool(advanced))
             advanced.append((len(shape), item))
-            item = slice(None)
-        elif isinstance(item, slice):
-            gap = gap or bool(advanced)
-        start, limit, step, turned = _span(item, size, axis)
-        starts.append(start), limits.append(limit), steps.append(step)
-        if turned:
-            reverse.append(axis)
-        if isinstance(item, slice):
+        if isinstance(whole, slice):
+            start, limit, step, _ = spans[-1]
             shape.append(ceildiv(limit - start, step))
-    y = x
-    if tuple(starts) != (0,) * x.ndim or tuple(limits) != x.shape or any(s != 1 for s in steps):
-        value = emit(
-            "slice", x.value, starts=tuple(starts), limits=tuple(limits), steps=tuple(steps)
-        )
-        y = Tensor(value)
-    if reverse:
-        y = Tensor(emit("reverse", y.value, axes=tuple(reverse)))
-    if tuple(shape) != y.shape:
-        y = Tensor(emit("reshape", y.value, shape=tuple(shape)))
-    if separated:
-        advanced.append((-1, advanced[0][1]))
-    return y, advanced
+    return _cut(x, spans, tuple(shape)), advanced
+
+
+def _cut(x: Tensor, spans: list[tuple[Size, Size, int, bool]], shape: tuple[Size, ...]) -> Tensor:
+    """The spans of x, each read in its direction, in a shape without the axes that are dropped."""
+    starts, limits, steps, turned = zip(*spans, strict=True) if spans else ((),) * 4
+    value = x.value
+    if any(s != 0 for s in starts) or limits != x.shape or any(s != 1 for s in steps):
+        value = emit("slice", value, starts=starts, limits=limits, steps=steps)
+    axes = tuple(a for a, backwards in enumerate(turned) if backwards)
+    if axes:
+        value = emit("reverse", value, axes=axes)
+    if shape != value.type.shape:
+        value = emit("reshape", value, shape=shape)
+    return Tensor(value)
+
+
+def _is_separated(items: list[Any]) -> bool:
+    """Whether a slice or None stands between positions: NumPy then puts their axes first."""
+    places = [n for n, i in enumerate(items) if i is not None and not isinstance(i, slice)]
+    return bool(places) and places != list(range(places[0], places[-1] + 1))
 
 
 def _span(item: Any, size: Size, axis: int) -> tuple[Size, Size, int, bool]:
@@ -177,7 +174,7 @@ def _bound(bound: Any, size: Size, default: Size) -> Size:
 
 
 def _is_negative(i: Any) -> bool:
-    """Whether an index counts from the end: a negative integer, or a size that is never positive."""
+    """Whether an index counts from the end: a negative integer, or a size that is never more."""
     return i < 0 if isinstance(i, int) else is_at_least(-1, i)
 
 
@@ -202,16 +199,12 @@ def _require(size: Size, start: Size, limit: Size, what: str) -> None:
 # Integer tensors.
 
 
-def _select(x: Tensor, advanced: Advanced) -> Tensor:
-    """Read x at integer tensors along some axes."""
-    separated = advanced[-1][0] == -1
-    if separated:
-        advanced = advanced[:-1]
+def _select(x: Tensor, advanced: list[tuple[int, Tensor]], *, first: bool) -> Tensor:
+    """Read x at integer tensors along some axes; `first` puts the tensors' own axes first."""
     axes = [axis for axis, _ in advanced]
     at = broadcast_shapes(*(i.shape for _, i in advanced))
     columns = [_wrapped(broadcast(i, at), x.shape[axis]) for axis, i in advanced]
-    place = 0 if separated else axes[0]
-    return _gather_axes(x, axes, columns, place)
+    return _gather_axes(x, axes, columns, 0 if first else axes[0])
 
 
 def _wrapped(index: Tensor, size: Size) -> Tensor:
@@ -247,7 +240,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
 
 
 def gather_rows(x: TensorLike, indices: TensorLike) -> Tensor:
-    """x[indices] for positions in 0 .. size - 1, which a compiled entry checks where they are inputs."""
+    """x[indices] for positions in 0 .. size - 1; a compiled entry checks those that are inputs."""
     return _gather_axes(as_tensor(x), [0], [_integers(indices)], 0)
 
 

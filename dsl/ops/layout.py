@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.dims import Dim, Size, exact_quotient, product
 from fluxc.tensor import Tensor, TensorLike, as_tensor, broadcast, cast, common_dtype, scalar
@@ -330,26 +332,15 @@ def pad(
 
 
 def _pad_pairs(width: Any, rank: int) -> list[tuple[int, int]]:
-    def pair(w: Any) -> tuple[int, int]:
-        low, high = (w, w) if isinstance(w, int) else w
-        if not (isinstance(low, int) and isinstance(high, int) and low >= 0 and high >= 0):
-            raise TypeError
-        return low, high
-
+    """(low, high) of each axis."""
     try:
-        if isinstance(width, int):
-            return [pair(width)] * rank
-        if all(isinstance(w, int) for w in width):
-            return [pair(tuple(width) * 2 if len(width) == 1 else width)] * rank
-        pairs = [pair(w) for w in width]
-        if len(pairs) == 1:
-            return pairs * rank
-        if len(pairs) != rank:
-            raise TypeError
-    except (TypeError, ValueError):
+        pairs = np.broadcast_to(np.asarray(width), (rank, 2))
+    except ValueError:
+        pairs = np.full((rank, 2), -1)
+    if pairs.dtype.kind not in "iu" or (pairs < 0).any():
         fail(
             ShapeError,
             f"pad_width {width!r} for {rank} axes",
             expected="n, (low, high), or one (low, high) per axis, none negative",
         )
-    return pairs
+    return [(int(low), int(high)) for low, high in pairs]

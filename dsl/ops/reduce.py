@@ -120,7 +120,7 @@ def stop_gradient(x: TensorLike) -> Tensor:
 
 
 def shift_of(x: Tensor, axis: Any) -> Tensor:
-    """The greatest element along `axis`, kept as size 1: what exponentials are taken relative to."""
+    """The greatest element along `axis`, kept as size 1: exponentials are taken relative to it."""
     if not x.type.dtype.is_float:
         fail(DTypeError, "exponentials of a tensor that is not float", got=str(x.type))
     return max(stop_gradient(x), axis, keepdims=True)
