@@ -139,6 +139,7 @@ def _compile(
     signature = [ctypes.c_void_p] * (len(inputs) + 1) + [ctypes.c_int64]
     address = engine.get_function_address("kernel")
     native = ctypes.CFUNCTYPE(None, *signature)(address)
+    native.owner = engine  # the code lives as long as its function
 
     def call(*arrays: np.ndarray) -> np.ndarray:
         n = len(arrays[0])
