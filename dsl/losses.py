@@ -89,15 +89,15 @@ def huber_loss(
 # Classes.
 
 
-def _labels(
+def _classes_last(
     name: str, y: Tensor, target: TensorLike, axis: int
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The prediction with the classes last, and either integer labels or a target like it."""
+) -> tuple[Tensor, Tensor, bool]:
+    """Prediction and target with the classes last, and whether the target is integer labels."""
     t = as_tensor(target)
     a = normal_axis(axis, y.ndim)
     last = ops.moveaxis(y, a, -1)
     if t.shape == y.shape:
-        return last, None, ops.moveaxis(as_tensor(t, y.dtype), a, -1)
+        return last, ops.moveaxis(as_tensor(t, y.dtype), a, -1), False
     if t.shape != last.shape[:-1]:
         fail(
             ShapeError,
@@ -112,7 +112,7 @@ def _labels(
             expected=f"i32{t.shape}",
             got=str(t.type),
         )
-    return last, t, None
+    return last, t, True
 
 
 def crossentropy(
@@ -128,9 +128,9 @@ def crossentropy(
     """
     y = as_float(prediction)
     e = _epsilon(y.type.dtype, eps)
-    y, labels, t = _labels("crossentropy", y, target, axis)
-    if t is None:
-        return agg(-ops.log(ops.pick(y, labels) + e))
+    y, t, labels = _classes_last("crossentropy", y, target, axis)
+    if labels:
+        return agg(-ops.log(ops.pick(y, t) + e))
     return agg(-ops.sum(xlogy(t, y + e), -1))
 
 
@@ -141,10 +141,10 @@ def logitcrossentropy(
 
     Shapes  prediction [..., classes]; target the same, or integer labels [...].
     """
-    y, labels, t = _labels("logitcrossentropy", as_float(prediction), target, axis)
-    if t is None:
+    y, t, labels = _classes_last("logitcrossentropy", as_float(prediction), target, axis)
+    if labels:
         z = y - shift_of(y, -1)
-        return agg(ops.log(ops.sum(ops.exp(z), -1)) - ops.pick(z, labels))
+        return agg(ops.log(ops.sum(ops.exp(z), -1)) - ops.pick(z, t))
     return agg(-ops.sum(t * ops.logsoftmax(y, -1), -1))
 
 
@@ -169,10 +169,10 @@ def focal_loss(
     eps: float | None = None,
 ) -> Tensor:
     """agg(sum(-target * (1 - p)**gamma * log(p), axis)), p = prediction + eps."""
-    y, labels, t = _labels("focal_loss", as_float(prediction), target, axis)
+    y, t, labels = _classes_last("focal_loss", as_float(prediction), target, axis)
     p = y + _epsilon(y.type.dtype, eps)
-    if t is None:
-        p = ops.pick(p, labels)
+    if labels:
+        p = ops.pick(p, t)
         return agg(-((1 - p) ** gamma) * ops.log(p))
     return agg(ops.sum(-t * (1 - p) ** gamma * ops.log(p), -1))
 

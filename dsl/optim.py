@@ -97,6 +97,8 @@ class Rule:
     """
 
     slots = False
+    hypers: dict[str, float]
+    options: dict[str, Any]
 
     def __init__(self, hypers: dict[str, float], **options: Any) -> None:
         for name, value in hypers.items():

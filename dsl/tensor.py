@@ -94,7 +94,7 @@ class Operators:
     def __mul__(self, other: TensorLike) -> Tensor:
         return _ops().multiply(self, other)
 
-    def __rmul__(self, other: TensorLike) -> Tensor:
+    def __rmul__(self, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return _ops().multiply(other, self)
 
     def __truediv__(self, other: TensorLike) -> Tensor:

@@ -137,7 +137,7 @@ class TensorSpec:
 
 
 def _is_size(d: Any) -> bool:
-    return isinstance(d, int | np.integer) and not isinstance(d, bool) and d >= 0
+    return isinstance(d, int | np.integer) and not isinstance(d, bool) and bool(d >= 0)
 
 
 def _parse(text: str, symbols: dict[str, Symbol]) -> Size:

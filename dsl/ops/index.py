@@ -302,7 +302,7 @@ def unstack(x: TensorLike, axis: int = 0) -> Sequence[Tensor]:
     """The parts of a tensor along an axis of fixed size, without that axis."""
     x = as_tensor(x)
     a = normal_axis(axis, x.ndim)
-    if not isinstance(x.shape[a], int):
-        fail(ShapeError, f"unstack of axis {axis}, whose size {x.shape[a]} is not fixed")
-    whole = (slice(None),) * a
-    return [x[(*whole, i)] for i in range(x.shape[a])]
+    count, whole = x.shape[a], (slice(None),) * a
+    if not isinstance(count, int):
+        fail(ShapeError, f"unstack of axis {axis}, whose size {count} is not fixed")
+    return [x[(*whole, i)] for i in range(count)]
