@@ -19,7 +19,7 @@ from fluxc.compiler.artifact.weights import initial_value, read_weights
 from fluxc.compiler.backends.llvm.elf import read_dynamic
 from fluxc.compiler.backends.llvm.link import check_library, link_library, start_runtime_build
 from fluxc.compiler.driver import load_package
-from fluxc.compiler.errors import BuildError, FluxcError
+from fluxc.compiler.errors import BuildError, FluxcError, Unsupported
 from fluxc.compiler.ir.dims import dim
 from fluxc.compiler.ir.entry import Storage
 from fluxc.compiler.ir.types import TensorType, bf16, f32
@@ -325,6 +325,23 @@ def test_the_runtime_builds_without_a_cache_and_is_kept_in_one(monkeypatch, tmp_
     assert start_runtime_build().process is None
     kept.write_bytes(kept.read_bytes()[:-1])
     assert start_runtime_build().object_bytes() == fresh
+
+
+@pytest.mark.cc
+def test_a_build_that_nobody_waits_for_leaves_nothing_behind(monkeypatch, tmp_path):
+    monkeypatch.setenv("FLUXC_CACHE", str(tmp_path / "cache"))
+    build = start_runtime_build()
+    folder, process = build.folder, build.process
+    assert folder.exists()
+    del build
+    assert not folder.exists()
+    assert process.returncode is not None
+
+
+@pytest.mark.cc
+def test_code_for_another_machine_is_refused_before_it_is_made():
+    with pytest.raises(Unsupported, match="cannot link for riscv64-unknown-linux-gnu"):
+        start_runtime_build(replace(hand.TARGET, triple="riscv64-unknown-linux-gnu"))
 
 
 # ---- importing ----

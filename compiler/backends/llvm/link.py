@@ -113,6 +113,14 @@ class RuntimeBuild:
             self.result = self._wait()
         return self.result
 
+    def __del__(self) -> None:
+        """A compile that failed before it linked leaves no process and no files behind."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            self.process.communicate()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def _wait(self) -> bytes:
         assert self.process is not None, "a build is either running or has its result"
         assert self.folder is not None, "a running build has a folder"
