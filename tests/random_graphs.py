@@ -406,7 +406,10 @@ class _Maker:
         batch = int(x.type.rank >= 2 and self.chance(0.4))
         depth = int(self.rng.integers(1, min(2, x.type.rank - batch) + 1))
         at = self.shape(0, 1)
-        return self.param(i32, (*x.shape[:batch], *at, depth)), batch, depth
+        given = self.param(i32, (*x.shape[:batch], *at, depth))
+        # Arguments that are indices themselves must be in range; computed ones may leave it.
+        two = self.number(2, given.type)
+        return self.emit("sub", given, two, low=-4, high=5), batch, depth
 
     def gather(self, name):
         x = self.pick(lambda k: k.type.rank >= 1 and all(is_at_least(s, 1) for s in k.shape))
