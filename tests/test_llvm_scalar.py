@@ -91,10 +91,9 @@ def test_all_pairs_of_bytes(name, dtype):
 EXTREMES = [0, 1, 2, 3, 7, 31, 32, 63, 64, -1, -2, -7]
 
 
-@machines
-@pytest.mark.parametrize("lanes", [1, 4])
+@pytest.mark.parametrize(("machine", "lanes"), [(HOST, 8), (MACHINES[-1], 1)], ids=["host", "bare"])
 @pytest.mark.parametrize("dtype", [d for d in INTEGERS if d.bits > 8], ids=str)
-def test_wide_integers_at_their_extremes(dtype, lanes, machine):
+def test_wide_integers_at_their_extremes(dtype, machine, lanes):
     """Division, powers and shifts of the smallest, the largest and small numbers."""
     info = np.iinfo(dtype.numpy)
     numbers = sorted({wrap(v, dtype) for v in [*EXTREMES, info.min, info.max, info.max - 1]})
@@ -184,19 +183,11 @@ def to_float(array, dtype):
 
 
 def to_bf16(wide):
-    """Nearest, ties to even, by searching both neighbours."""
-    with np.errstate(over="ignore"):
-        lower = wide.astype(np.float32).view(np.uint32) >> 16
-    candidates = np.stack([lower - 1, lower, lower + 1]).astype(np.uint16)
-    values = to_float(candidates, bf16)
-    values = np.where(np.isinf(values), np.copysign(np.longdouble(2) ** 128, values), values)
-    distance = np.abs(values - np.where(np.isinf(wide), np.copysign(1e300, wide), wide))
-    distance = np.where(np.isnan(distance), np.inf, distance)
-    order = distance + np.where(candidates & 1, np.finfo(np.longdouble).tiny, 0)
-    ties = np.where(distance == distance.min(0), candidates & 1, 2)
-    best = np.where(wide == 0, 1, np.argmin(ties, 0)) if order.size else 0
-    chosen = np.take_along_axis(candidates, np.atleast_2d(best), 0)[0]
-    return np.where(np.isnan(wide), 0x7FC0, chosen)
+    """Rounded to 8 bits, ties to even, or to multiples of 2**-133."""
+    _, exponent = np.frexp(wide)
+    last = np.maximum(exponent - 8, -133)
+    rounded = np.ldexp(np.rint(np.ldexp(wide, -last)), last)
+    return (rounded.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
 def samples(dtype):
@@ -228,7 +219,8 @@ def cast_reference(x, source, target):
     if target == bf16:
         return to_bf16(wide)
     if target.is_float:
-        return wide.astype(target.numpy)
+        narrow = wide.astype(np.float64) if target == f16 else wide  # NumPy goes through float32
+        return narrow.astype(target.numpy)
     if not source.is_float:
         return x.astype(target.numpy)
     info = np.iinfo(target.numpy)
@@ -247,8 +239,8 @@ def test_casts(source, machine):
 
         with np.errstate(all="ignore"):
             expected = cast_reference(x, source, target)
-        if target.is_float:
-            got, expected = to_float(got, target), to_float(expected, target)
+            if target.is_float:
+                got, expected = to_float(got, target), to_float(expected, target)
         assert np.array_equal(got, expected, equal_nan=target.is_float), target
 
 
