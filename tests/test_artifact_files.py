@@ -169,6 +169,12 @@ def test_artifact_names_that_c_or_python_has_taken_are_refused(tmp_path, name):
         )
 
 
+def test_hyperparameters_of_bf16_are_refused(tmp_path):
+    spec = hand.ModelSpec((), (Storage("optimizer.f.lr", TensorType(bf16), "hyper", 0.1),))
+    with pytest.raises(FluxcError, match=r"optimizer\.f\.lr is bf16"):
+        hand.write_package(tmp_path / "m", "m", spec, [], b"", hand.TARGET, version="")
+
+
 def test_sizes_are_solved_from_the_simplest_axis():
     n, m = dim("n"), dim("m")
     entry, program = hand.described(

@@ -51,6 +51,7 @@ def write_package(
     """
     folder = Path(output)
     check_names(name, spec, programs)
+    _check_hyperparameters(spec)
     _check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -71,6 +72,13 @@ def write_package(
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+
+
+def _check_hyperparameters(spec: ModelSpec) -> None:
+    """Python sets them as numbers, and NumPy has no bf16 to make them of."""
+    for s in spec.storages:
+        if s.kind == "hyper" and s.type.dtype.name == "bf16":
+            raise FluxcError(f"hyper-parameter {s.name} is bf16", expected="f32 or f64")
 
 
 def _write_weights(
