@@ -1,17 +1,21 @@
-"""Contractions as machine code against the kernels' evaluator: shapes, strides, epilogues, edges."""
+"""Contractions as machine code against the evaluator: shapes, strides, epilogues, edges."""
 
 from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
+from llvm_harness import HOST
+from llvmlite import binding, ir
+
 from fluxc.compiler.backends.llvm.contract import emit_contract
 from fluxc.compiler.backends.llvm.values import declare_target
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import dim, evaluate_size
-from fluxc.compiler.ir.types import DTYPES, bf16, f16, f32, f64, i8, i32, i64
+from fluxc.compiler.ir.types import DTYPES, bf16, f16, f32, f64, i32
 from fluxc.compiler.kernels.contraction import choose_contract_schedule, contract_tasks
 from fluxc.compiler.kernels.evaluate import from_storage, run_kernel, to_storage
 from fluxc.compiler.kernels.kernel import (
@@ -23,8 +27,6 @@ from fluxc.compiler.kernels.kernel import (
     kernel_symbols,
 )
 from fluxc.compiler.kernels.schedule import ContractSchedule
-from llvm_harness import HOST
-from llvmlite import binding, ir
 
 LANES = HOST.vector_bytes // 4
 SIZES = [0, 1, 3, 17, 64, 129]
@@ -44,7 +46,10 @@ class Operands:
     broadcast_b: bool = False  # b is the same for every batch element
 
 
-def contraction(m, n, k, dtype, tile, how=Operands(), epilogue=None, extra=()):
+PLAIN = Operands()
+
+
+def contraction(m, n, k, dtype, tile, how=PLAIN, epilogue=None, extra=()):
     """A product of buffers a and b; `epilogue(e, acc, index)` -> the value stored."""
     e = Expressions()
     axes = {name: Axis(name, size) for name, size in (("m", m), ("n", n), ("k", k))}
@@ -88,6 +93,7 @@ def contraction(m, n, k, dtype, tile, how=Operands(), epilogue=None, extra=()):
 
 
 ENGINES = []  # machine code lives as long as its engine
+COMPILED = {}
 
 
 def compiled(kernel, tile, target=HOST):
@@ -119,7 +125,9 @@ class Guarded:
 
     @property
     def intact(self):
-        return bool((self.raw[: self.start] == 0xA5).all() and (self.raw[self.stop :] == 0xA5).all())
+        return bool(
+            (self.raw[: self.start] == 0xA5).all() and (self.raw[self.stop :] == 0xA5).all()
+        )
 
 
 def values(buffer, sizes, rng):
@@ -137,13 +145,14 @@ def pack_zeros(kernel, memory, sizes):
             memory[kernel.b.buffer][..., -1, :, columns:] = 0
 
 
-def check(kernel, tile, sizes={}, parts=1, tolerance=None):
+def check(kernel, tile, sizes=MappingProxyType({}), parts=1, tolerance=None):
     """Compiled and evaluated stores agree; nothing else is touched; returns the arrays."""
     rng = np.random.default_rng(0)
     memory = {buffer: values(buffer, sizes, rng) for buffer in kernel.buffers}
     pack_zeros(kernel, memory, sizes)
     guarded = [Guarded(x) for x in memory.values()]
-    function = compiled(kernel, tile)
+    function = COMPILED.get((kernel, tile)) or compiled(kernel, tile)
+    COMPILED[kernel, tile] = function
     tasks = evaluate_size(contract_tasks(kernel, tile), sizes)
     pointers = (ctypes.c_void_p * len(guarded))(*(g.array.ctypes.data for g in guarded))
     numbers = [sizes[s.name] for s in kernel_symbols(kernel)]
@@ -203,7 +212,15 @@ def test_a_long_sum_is_cut_into_runs():
 def test_sizes_known_at_run_time_only():
     m, n, k = dim("m"), dim("n"), dim("k")
     kernel = contraction(m, n, k, f32, TILE, Operands(batch=(dim("t"), 2)))
-    for sizes in [(5, 70, 9, 2), (1, 1, 1, 1), (0, 4, 4, 2), (4, 0, 4, 2), (4, 4, 0, 2), (4, 4, 4, 0), (40, 33, 65, 3)]:
+    for sizes in [
+        (5, 70, 9, 2),
+        (1, 1, 1, 1),
+        (0, 4, 4, 2),
+        (4, 0, 4, 2),
+        (4, 4, 0, 2),
+        (4, 4, 4, 0),
+        (40, 33, 65, 3),
+    ]:
         check(kernel, TILE, dict(zip("mnkt", sizes, strict=True)), parts=3)
     kernel = contraction(m, 40, 16, f32, TILE, Operands(packed=True))
     for rows in (0, 1, 5, 6, 7, 12, 13, 26, 100):
@@ -271,6 +288,21 @@ def test_shares_of_the_tasks_give_the_same_bits():
     for parts in (2, 3, 7):
         for x, y in zip(once, check(kernel, TILE, parts=parts), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("b", ["kn", "nk"])
+@pytest.mark.parametrize("dtype", [f32, bf16, f64], ids=str)
+def test_panels_copied_to_the_stack(b, dtype):
+    for n in (1, 37):
+        for k, kc in ((9, 9), (40, 16)):
+            tile = choose_contract_schedule(33, n, k, dtype, HOST)
+            tile = replace(tile, kc=kc, staged=True)
+            check(contraction(33, n, k, dtype, tile, Operands(b=b)), tile)
+    m, n, k = dim("m"), dim("n"), dim("k")
+    tile = replace(TILE, kc=16, staged=True)
+    kernel = contraction(m, n, k, f32, tile, Operands(b=b))
+    for sizes in [(17, 37, 35), (1, 1, 1), (2, 64, 16), (3, 5, 0)]:
+        check(kernel, tile, dict(zip("mnk", sizes, strict=True)), parts=2)
 
 
 def test_an_index_that_is_not_affine_is_refused():

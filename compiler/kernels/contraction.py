@@ -247,7 +247,7 @@ def _best_tile(p: _Problem, packed: int | None) -> tuple[int, int]:
     best = (math.inf, 1, 1)
     for nv in vectors:
         for mr in range(1, p.registers):
-            if mr > 1 and mr * nv + nv + max(1, p.registers // 10) > p.registers:
+            if mr * nv + nv + max(1, p.registers // 10) > p.registers:
                 break
             shapes = ((m, n, k) for m in p.ms for n in p.ns for k in p.ks)
             # Large sizes are where time goes: each counts as much as all the smaller ones.
@@ -270,7 +270,7 @@ def _plane_cycles(p: _Problem, m: int, n: int, k: int, mr: int, nv: int) -> floa
 
 
 def row_heights(m: Size, mr: int, mc: int) -> list[int]:
-    """The rows that tiles can have, ascending: what a known m asks for, else powers of two and mr."""
+    """The rows of tiles, ascending: what a known m asks for, else powers of two and mr."""
     if not isinstance(m, int):
         return [1 << i for i in range(mr.bit_length()) if 1 << i < mr] + [mr]
     blocks = ([mc] if m >= mc else []) + [m % mc]
