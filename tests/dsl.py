@@ -1,16 +1,11 @@
 """Traced functions and their results in the interpreter, for the tests of the language."""
 
-import sys
-
 import numpy as np
 
-import fluxc as fx
 from fluxc.compiler.ir.interp import evaluate
 from fluxc.compiler.ops import OPS
+from fluxc.export import ExportedFunction, trace_exports
 from fluxc.types import TensorSpec, as_dtype
-
-ExportedFunction = type(fx.export(lambda: None, name="nothing"))
-trace_exports = sys.modules["fluxc.export"].trace_exports
 
 
 class Typed(ExportedFunction):
