@@ -11,11 +11,14 @@ Needs mpmath.  Run: python benchmarks/fit_polynomials.py > compiler/backends/llv
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mpmath as mp
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 mp.mp.dps = 60
 Real = mp.mpf
@@ -40,7 +43,7 @@ def _taylor(f: Callable[[Real], Real]) -> Callable[[Real], Real]:
 
     def precise(x: Real) -> Real:
         with mp.workdps(160):
-            return f(x if x else mp.mpf(10) ** -40)
+            return f(x or mp.mpf(10) ** -40)
 
     return precise
 
@@ -79,7 +82,8 @@ FITS = [
         _taylor(lambda z: (LOG_S(mp.sqrt(z)) - 2 * mp.sqrt(z) - z * mp.sqrt(z) * 2 / 3)
                 / (z**2 * mp.sqrt(z))),
         lambda z: z**2 / 2 * 2**8, mp.mpf(0), S_HIGH, (64,)),
-    Fit("SIN", "(sin(r) - r) / r**3, in r**2", _odd(mp.sin), _odd_weight(mp.sin), mp.mpf(0), QUARTER),
+    Fit("SIN", "(sin(r) - r) / r**3, in r**2", _odd(mp.sin), _odd_weight(mp.sin),
+        mp.mpf(0), QUARTER),
     Fit("COS", "(cos(r) - 1 + r**2/2) / r**4, in r**2",
         _taylor(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2),
         lambda z: z**2 / mp.cos(mp.sqrt(z)), mp.mpf(0), QUARTER),
@@ -187,7 +191,7 @@ def pieces(value: Real, bits: int, lengths: tuple[int, ...]) -> list[float]:
 
 
 def constants() -> dict[str, dict[int, list[float]]]:
-    """The first piece is short where it is multiplied by an integer and the product must be exact."""
+    """The first piece is short where its product with an integer must be exact."""
     short = {32: (14, 24), 64: (40, 53)}
     full = {32: (24, 24), 64: (53, 53)}
     both = lambda value, lengths: {b: pieces(value, b, lengths[b]) for b in (32, 64)}
@@ -221,12 +225,12 @@ def main() -> None:
     print("Written by benchmarks/fit_polynomials.py, which states the method.")
     print('"""\n\nfrom __future__ import annotations\n\nTable = dict[int, tuple[float, ...]]\n')
     for fit in FITS:
-        print(table(fit.name, fit.formula, {b: fitted(fit, b) for b in fit.bits}))
+        print(table(fit.name, f"The factor: {fit.formula}.", {b: fitted(fit, b) for b in fit.bits}))
     for name, rows in constants().items():
-        print(table(name, "in pieces, longest first", rows))
+        print(table(name, "The number is the sum of these pieces.", rows))
     words = "".join(f"    0x{w:016X},\n" for w in two_over_pi(19))
     print(f"# the binary digits of 2/pi after 64 zeros\nTWO_OVER_PI = (\n{words})")
-    print(table("ERFC", "-log(erfc(1 + x))", {b: erfc_fit(b) for b in (32, 64)}))
+    print(table("ERFC", "The factor: -log(erfc(1 + x)).", {b: erfc_fit(b) for b in (32, 64)}))
 
 
 if __name__ == "__main__":

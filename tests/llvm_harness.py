@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llvmlite import binding, ir
 
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, declare_target, memory_type
-from fluxc.compiler.ir.types import DType
 from fluxc.compiler.kernels.schedule import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fluxc.compiler.ir.types import DType
 
 binding.initialize_all_targets()
 binding.initialize_all_asmprinters()

@@ -202,8 +202,8 @@ def samples(dtype):
                                rng.integers(info.min, info.max, 99, dtype.numpy)])  # fmt: skip
     if dtype.bits == 16:
         return np.arange(65536, dtype=np.uint16).view(dtype.numpy)
-    edges = [s * 2.0**e + d for e in (7, 8, 15, 16, 31, 32, 63, 64) for d in (-1, -0.5, 0, 0.5, 1)
-             for s in (1, -1)]  # fmt: skip
+    edges = [s * 2.0**e + d for e in (7, 8, 15, 16, 31, 32, 63, 64)
+             for d in (-1, -0.5, 0, 0.5, 1) for s in (1, -1)]  # fmt: skip
     halves = np.arange(0x3C00, 0x7BFF, 37, dtype=np.uint16).view(np.float16).astype(np.float64)
     between = (halves[:-1] + halves[1:]) / 2
     tiny = np.ldexp(np.arange(1, 200), -26)

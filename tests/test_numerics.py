@@ -1,6 +1,6 @@
 """Emitted functions against wider arithmetic, over the whole range of their arguments.
 
-The complete sweep is benchmarks/numerics.py; here a sample of it, so that an error of a formula shows.
+The complete sweep is benchmarks/numerics.py; a sample of it shows an error of a formula here.
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ def test_f64(name):
 @pytest.mark.parametrize("dtype", [f32, f64], ids=str)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_bare_machine(name, dtype):
-    """Without fused multiply-add and rounding instructions: the same error, and no library calls."""
+    """Without fused multiply-add and rounding instructions: as good, and no library calls."""
     if dtype == f64 and np.finfo(np.longdouble).nmant < 63:
         pytest.skip("no wider float than f64 here")
     if not HOST.triple.startswith("x86_64"):

@@ -6,13 +6,18 @@ import ctypes
 import ctypes.util
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import llvm_harness
 import numpy as np
 
-from fluxc.compiler.ir.types import DType, f32, f64
+from fluxc.compiler.ir.types import f32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fluxc.compiler.ir.types import DType
 
 DIGITS = {"f32": 23, "f64": 52}
 LEAST = {"f32": -126, "f64": -1022}
@@ -23,8 +28,7 @@ def _erf_wide(x: np.ndarray) -> np.ndarray:
     if x.dtype == np.float64:
         return np.array([math.erf(v) for v in x.tolist()])
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
-    libm.erfl.argtypes, libm.erfl.restype = [ctypes.c_longdouble], ctypes.c_longdouble
-    # A long double passes through ctypes as a float: erf at a double, and its low part by erfc.
+    # ctypes rounds a long double to a double: harmless for erfc, a small part of 1 - erfc.
     libm.erfcl.argtypes, libm.erfcl.restype = [ctypes.c_longdouble], ctypes.c_longdouble
     out = np.empty(len(x), np.longdouble)
     for i, v in enumerate(x.astype(np.float64).tolist()):
@@ -108,13 +112,19 @@ def drawn(function: Function, dtype: DType, count: int, seed: int = 0) -> list[n
         columns[1] = np.roll(columns[1], count // 11)
     pairs = np.array(np.meshgrid(*[SPECIAL] * function.arity)).reshape(function.arity, -1)
     with np.errstate(all="ignore"):
-        return [np.concatenate([c, p]).astype(dtype.numpy) for c, p in zip(columns, pairs, strict=True)]
+        whole = [np.concatenate([c, p]) for c, p in zip(columns, pairs, strict=True)]
+        return [column.astype(dtype.numpy) for column in whole]
 
 
-def ulps(name: str, dtype: DType, lanes: int, arguments: list[np.ndarray], target=None) -> tuple[float, list[float]]:
+def ulps(
+    name: str,
+    dtype: DType,
+    lanes: int,
+    arguments: list[np.ndarray],
+    target: llvm_harness.Target = llvm_harness.HOST,
+) -> tuple[float, list[float]]:
     """The largest error and the arguments where it is; infinite where inf, NaN or 0 is wrong."""
     function = FUNCTIONS[name]
-    target = target or llvm_harness.HOST
     compiled = llvm_harness.build(function.body, (dtype,) * function.arity, dtype, lanes, target)
     got = compiled.call(*arguments)
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -130,13 +140,14 @@ def errors(got: np.ndarray, expected: np.ndarray, dtype: DType) -> np.ndarray:
     """|got - expected| in units of the last place of `expected`, elementwise."""
     rounded = expected.astype(dtype.numpy)
     _, exponent = np.frexp(np.where(np.isfinite(expected), expected, 1))
-    exponent = np.where(expected == 0, -2000, exponent)
-    unit = np.ldexp(np.ones_like(expected), np.maximum(exponent - 1, LEAST[dtype.name]) - DIGITS[dtype.name])
-    error = np.abs(got.astype(expected.dtype) - expected) / unit
+    exponent = np.where(expected == 0, -2000, exponent - 1)
+    last = np.maximum(exponent, LEAST[dtype.name]) - DIGITS[dtype.name]
+    error = np.abs(got.astype(expected.dtype) - expected) / np.ldexp(np.ones_like(expected), last)
+    error = np.where(np.isnan(error), np.inf, error)
     # An overflow may round to the largest number or to infinity, both within one unit.
-    largest = np.finfo(dtype.numpy).max
-    near = np.isinf(got) & (np.abs(expected) >= largest) & (np.sign(got) == np.sign(expected))
-    same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
-    same &= (got != 0) | (np.signbit(got) == np.signbit(rounded))
-    wrong = np.isnan(error) | (np.isinf(got) & ~near)
-    return np.where(same | near, np.where(same & ~np.isfinite(rounded), 0, np.where(near | ~np.isfinite(error), 0, error)), np.where(wrong, np.inf, error))
+    overflow = np.isinf(got) & (np.abs(expected) >= np.finfo(dtype.numpy).max)
+    overflow &= np.sign(got) == np.sign(expected)
+    both_nan = np.isnan(got) & np.isnan(rounded)
+    error = np.where(both_nan | overflow | (got == expected), 0, error)
+    wrong_zero = (got == 0) & (rounded == 0) & (np.signbit(got) != np.signbit(rounded))
+    return np.where(wrong_zero, np.inf, error)

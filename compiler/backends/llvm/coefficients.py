@@ -7,7 +7,7 @@ from __future__ import annotations
 
 Table = dict[int, tuple[float, ...]]
 
-# (exp(r) - 1 - r) / r**2
+# The factor: (exp(r) - 1 - r) / r**2.
 EXP: Table = {
     32: (
         0.5,
@@ -31,7 +31,7 @@ EXP: Table = {
         2.091483135138041e-09,
     ),
 }
-# (exp(r) - 1 - r) / r**2
+# The factor: (exp(r) - 1 - r) / r**2.
 EXPM1: Table = {
     32: (
         0.5,
@@ -55,7 +55,7 @@ EXPM1: Table = {
         2.091483135138041e-09,
     ),
 }
-# (log(1+f) - f + f**2/2) / f**3
+# The factor: (log(1+f) - f + f**2/2) / f**3.
 LOG: Table = {
     32: (
         0.3333333134651184,
@@ -69,7 +69,7 @@ LOG: Table = {
         0.06971611827611923,
     ),
 }
-# (log((1+s)/(1-s)) - 2s) / s**3, in s**2
+# The factor: (log((1+s)/(1-s)) - 2s) / s**3, in s**2.
 LOG_S: Table = {
     64: (
         0.666666666666667,
@@ -81,7 +81,7 @@ LOG_S: Table = {
         0.14616449685043406,
     ),
 }
-# (log((1+s)/(1-s)) - 2s - 2/3 s**3) / s**5, in s**2
+# The factor: (log((1+s)/(1-s)) - 2s - 2/3 s**3) / s**5, in s**2.
 LOG_S5: Table = {
     64: (
         0.4,
@@ -94,7 +94,7 @@ LOG_S5: Table = {
         0.11723051028097753,
     ),
 }
-# (sin(r) - r) / r**3, in r**2
+# The factor: (sin(r) - r) / r**3, in r**2.
 SIN: Table = {
     32: (
         -0.1666666716337204,
@@ -112,7 +112,7 @@ SIN: Table = {
         -7.586576588171073e-13,
     ),
 }
-# (cos(r) - 1 + r**2/2) / r**4, in r**2
+# The factor: (cos(r) - 1 + r**2/2) / r**4, in r**2.
 COS: Table = {
     32: (
         0.0416666641831398,
@@ -128,7 +128,7 @@ COS: Table = {
         -1.1382456778061306e-11,
     ),
 }
-# (atan(t) - t) / t**3, in t**2
+# The factor: (atan(t) - t) / t**3, in t**2.
 ATAN: Table = {
     32: (
         -0.3333333134651184,
@@ -151,7 +151,7 @@ ATAN: Table = {
         -0.019175404711104935,
     ),
 }
-# (asin(s) - s) / s**3, in s**2
+# The factor: (asin(s) - s) / s**3, in s**2.
 ASIN: Table = {
     32: (
         0.1666666567325592,
@@ -177,7 +177,7 @@ ASIN: Table = {
         0.028757851367421566,
     ),
 }
-# (sinh(x) - x) / x**3, in x**2
+# The factor: (sinh(x) - x) / x**3, in x**2.
 SINH: Table = {
     32: (
         0.1666666716337204,
@@ -195,7 +195,7 @@ SINH: Table = {
         7.746178593018827e-13,
     ),
 }
-# (erf(x) - x) / x, in x**2
+# The factor: (erf(x) - x) / x, in x**2.
 ERF: Table = {
     32: (
         0.12837916612625122,
@@ -224,7 +224,7 @@ ERF: Table = {
         -4.230945824295338e-12,
     ),
 }
-# in pieces, longest first
+# The number is the sum of these pieces.
 LN2: Table = {
     32: (
         0.69317626953125,
@@ -235,7 +235,7 @@ LN2: Table = {
         -1.7239444525614835e-13,
     ),
 }
-# in pieces, longest first
+# The number is the sum of these pieces.
 LOG10_2: Table = {
     32: (
         0.301025390625,
@@ -246,7 +246,7 @@ LOG10_2: Table = {
         -8.532344317057107e-14,
     ),
 }
-# in pieces, longest first
+# The number is the sum of these pieces.
 HALF_PI: Table = {
     32: (
         1.5707963705062866,
@@ -257,7 +257,7 @@ HALF_PI: Table = {
         6.123233995736766e-17,
     ),
 }
-# in pieces, longest first
+# The number is the sum of these pieces.
 HALF_PI_SHORT: Table = {
     64: (
         1.5707963267341256,
@@ -266,7 +266,7 @@ HALF_PI_SHORT: Table = {
         8.4784276603689e-32,
     ),
 }
-# in pieces, longest first
+# The number is the sum of these pieces.
 LN2_THREE: Table = {
     64: (
         0.6931471805601177,
@@ -274,14 +274,14 @@ LN2_THREE: Table = {
         -4.00865610552017e-26,
     ),
 }
-# in pieces, longest first
+# The number is the sum of these pieces.
 TWO_THIRDS: Table = {
     64: (
         0.6666666666666666,
         3.700743415417188e-17,
     ),
 }
-# in pieces, longest first
+# The number is the sum of these pieces.
 LOG2_E: Table = {
     64: (
         1.4426950408889634,
@@ -311,7 +311,7 @@ TWO_OVER_PI = (
     0x6BFB5FB11F8D5D08,
     0x56033046FC7B6BAB,
 )
-# -log(erfc(1 + x))
+# The factor: -log(erfc(1 + x)).
 ERFC: Table = {
     32: (
         1.8496055603027344,

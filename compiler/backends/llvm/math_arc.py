@@ -47,13 +47,14 @@ def atan2(y: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
 
 
 def _without_limits(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
-    """Numbers with the same angle and a finite sum: (0, 0) has angle 0, (inf, inf) pi/4."""
+    """Numbers with the same angle and a finite sum, far from denormals: (0, 0) has angle 0, (inf, inf) pi/4."""
     both_infinite = a.eq(math.inf) & b.eq(math.inf)
     both_zero = a.eq(0.0) & b.eq(0.0)
     a = both_infinite.select(a.like(1.0), a)
     b = (both_infinite | both_zero).select(b.like(1.0), b)
     half = a.gt(2.0**120) | b.gt(2.0**120)
-    factor = half.select(a.like(0.25), 1.0)
+    tiny = a.lt(2.0**-60) & b.lt(2.0**-60)  # denormals do not compare with fractions of them
+    factor = half.select(a.like(0.25), tiny.select(a.like(2.0**60), 1.0))
     return a * factor, b * factor
 
 

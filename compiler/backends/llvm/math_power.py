@@ -55,7 +55,7 @@ def _third_of_exponent(a: LlvmScalar) -> LlvmScalar:
 @outlined
 def pow(x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
     size = x.abs()
-    # Where |x| is 0 or infinite, or y so large that it does not matter how large, use 2 and a clamp.
+    # Where |x| is 0 or infinite use 2, and clamp y where it does not matter how large it is.
     ordinary = size.gt(0.0) & size.lt(math.inf)
     base = ordinary.select(size, x.like(2.0))
     limit = 2.0**72
@@ -85,7 +85,7 @@ def _positive_power(x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
     high, low = _log(x)
     head, lost = times(high, y)
     rest = low.fma(y, lost)
-    # exp(head + rest)
+    # Now the exponential of head + rest.
     k, n = nearest(clamp(head, -800.0, 800.0), 1 / math.log(2))
     ln2 = poly.LN2_THREE[64]
     r = k.fma(-ln2[0], clamp(head, -800.0, 800.0))
@@ -121,5 +121,3 @@ def _log(x: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
     second, more = sum_of_two(k * ln2[1], lost)
     total, over = sum_of_two(total, second)
     return sum_of_two(total, over + (more + k * ln2[2] + low))
-
-
