@@ -93,7 +93,7 @@ def fill(buffer, sizes, rng):
 
 
 def check_nest(nest, schedule, sizes, *, given=None, target=None, function=None):
-    """Machine code and evaluator agree, for every placement and partition; nothing else is touched."""
+    """Machine code and evaluator agree, however placed and cut; nothing else is touched."""
     rng = np.random.default_rng(7)
     function = function or compile_nest(nest, schedule, target)
     data = {b: fill(b, sizes, rng) for b in nest.buffers}

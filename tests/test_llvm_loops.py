@@ -1,5 +1,7 @@
 """Loop nests as machine code: every form of access, reduction and store, on awkward sizes."""
 
+# ruff: noqa: ARG005  the functions that make expressions all take the same arguments
+
 from __future__ import annotations
 
 import itertools
@@ -142,7 +144,10 @@ ACCESSES = {
     ),
     "clamped": access("clamped", lambda k, j: (k.apply("minimum", j, k.const(4, i64)),), (5,)),
     "empty_when_false": access(
-        "empty_when_false", lambda k, j: (j,), (0,), guard=lambda k, j: k.apply("lt", j, k.const(0, i64))
+        "empty_when_false",
+        lambda k, j: (j,),
+        (0,),
+        guard=lambda k, j: k.apply("lt", j, k.const(0, i64)),
     ),
 }  # fmt: skip
 
@@ -205,7 +210,7 @@ def softmax(dtype=f32, rows=M, size=N):
 
 @pytest.mark.parametrize("dtype", [f32, f64], ids=str)
 def test_softmax_of_rows(dtype):
-    """Three passes, the last of which reads what the second one wrote; rows or columns as vectors."""
+    """Three passes; the last reads what the second wrote; rows or columns as vectors."""
     kernel, i, j = softmax(dtype)
     for plan in schedules(i, j, widths=(8,)):
         check_sizes(kernel, plan, ("m", "n"))
@@ -409,11 +414,12 @@ def test_a_scalar_pass_between_vector_passes():
     at = (k.index(i), k.index(j))
     total, squares, scale = (k.local(s, f32) for s in ("total", "squares", "scale"))
     load = k.load(x, at)
+    sums = (Reduction(total, "add", load), Reduction(squares, "add", k.apply("mul", load, load)))
     root = k.apply("rsqrt", k.apply("add", squares, k.const(1e-5, f32)))
     kernel = nest(
         "normalise",
         (i,),
-        Pass((j,), (Reduction(total, "add", load), Reduction(squares, "add", k.apply("mul", load, load)))),
+        Pass((j,), sums),
         Pass((), (Reduction(scale, "add", root),), (Store(r, at[:1], root),)),
         Pass((j,), (), (Store(y, at, k.apply("mul", k.apply("sub", load, total), scale)),)),
     )  # fmt: skip

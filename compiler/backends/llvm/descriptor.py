@@ -126,7 +126,8 @@ class Data:
         prepared = [int(product(t.shape)) * t.dtype.itemsize for t in p.prepared]  # type: ignore[arg-type]
         storages = [position[n] for n in entry_storages(p)]
         counts = (
-            len(p.symbols), len(p.inputs), len(p.outputs), len(p.prepared), len(storages), bool(p.updates),
+            len(p.symbols), len(p.inputs), len(p.outputs), len(p.prepared), len(storages),
+            bool(p.updates),
         )  # fmt: skip
         fields = [
             self.text(p.name),

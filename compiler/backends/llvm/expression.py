@@ -1,7 +1,7 @@
 """Evaluates expressions of the loop IR at a scope: numbers, vectors of them, loads and stores.
 
-A flattened index is split into `scalar + factor * lane`, so that a vector of neighbours is one load,
-a constant one load and a splat, and only what is truly scattered is gathered.
+A flattened index is split into `scalar + factor * lane`, so that a vector of neighbours is one
+load, a constant one load and a splat, and only what is truly scattered is gathered.
 """
 
 from __future__ import annotations
@@ -360,7 +360,9 @@ class Evaluator:
         b, buffer, lanes = self.b, e.buffer, scope.lanes
         whole, wanted = self._guard(scope, e.guard, group)
         varies = self.varies(scope, e)
-        at, step = self._lane_form(scope, buffer, e.index, group) if varies else (self.flat(buffer, e.index), 0)  # fmt: skip
+        at, step = self.flat(buffer, e.index), 0
+        if varies:
+            at, step = self._lane_form(scope, buffer, e.index, group)
 
         def guarded(pointer: ir.Value) -> ir.Value:
             return pointer if whole is None else b.select(whole, pointer, memory.nowhere(b))

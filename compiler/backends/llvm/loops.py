@@ -53,7 +53,7 @@ def parallel_count(nest: Nest, schedule: NestSchedule) -> Size:
 def emit_nest(
     module: ir.Module, name: str, nest: Nest, schedule: NestSchedule, target: Target
 ) -> ir.Function:
-    """Defines `void name(ptr* buffers, i64* sizes, i64 lo, i64 hi)`: points lo <= p < hi of `nest`."""
+    """Defines `void name(ptr* buffers, i64* sizes, i64 lo, i64 hi)`: points lo <= p < hi."""
     del target  # the masked intrinsics that it lacks become branches in code generation
     function = ir.Function(module, KERNEL_TYPE, name)
     function.attributes.add("nounwind")

@@ -19,8 +19,8 @@ __all__ = ["assembly", "object_bytes", "optimized"]
 def optimized(module: ir.Module, target: Target) -> binding.ModuleRef:
     """The module as LLVM holds it, after its passes.
 
-    The emitters have vectorised, unrolled and hoisted already: what is left is to simplify what they
-    wrote without looking, and to share what they wrote twice.
+    The emitters have vectorised, unrolled and hoisted already: what is left is to simplify what
+    they wrote without looking, and to share what they wrote twice.
     """
     machine = target_machine(target)
     parsed = binding.parse_assembly(str(module))

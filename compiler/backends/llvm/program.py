@@ -1,9 +1,9 @@
-"""A whole artifact as one LLVM module: kernels, entries that run them, descriptor, public functions.
+"""A whole artifact as one LLVM module: kernels, entries that run them, descriptor, C interface.
 
-Per entry the module has `run` and, where weights are packed ahead, `prepare`: straight code that puts
-the addresses and sizes of each launch in arrays on the stack and calls its kernel, or hands it to the
-runtime's threads where the schedule finds that worth while.  The layout of the descriptor and the
-runtime's functions are those of runtime/native/abi.h.
+Per entry the module has `run` and, where weights are packed ahead, `prepare`: straight code that
+puts the addresses and sizes of each launch in arrays on the stack and calls its kernel, or hands it
+to the runtime's threads where the schedule finds that worth while.  The layout of the descriptor
+and the runtime's functions are those of runtime/native/abi.h.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class _Emitter:
         for entry, program in zip(self.spec.entries, programs, strict=True):
             if entry.name in RESERVED:
                 raise FluxcError(
-                    f"an entry cannot be named {entry.name!r}: {self.name}_{entry.name} is a function "
-                    "of every artifact",
+                    f"an entry cannot be named {entry.name!r}: {self.name}_{entry.name} is "
+                    "a function of every artifact",
                     loc=entry.loc,
                 )
             rows.append(self.data.entry(entry, program, self.spec, self.functions(program)))

@@ -95,7 +95,7 @@ class Scope:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """The builder leaves for an inner block: this scope and those around it go on in the current one."""
+        """The builder leaves for an inner block: the scopes around it go on in the current one."""
         held = [s for s in self.chain if s.block is None]
         for s in held:
             s.block = self.b.block

@@ -64,7 +64,7 @@ def target_for(triple: str, cpu: str | None = None, features: str | None = None)
 
     Errors  Unsupported for an architecture, a CPU or features that are not known.
     """
-    architecture = triple.split("-")[0]
+    architecture = triple.split("-", maxsplit=1)[0]
     name = "x86_64" if architecture in _X86 else "aarch64" if architecture in _ARM else None
     if name is None or triple.count("-") < 1:
         raise Unsupported(
@@ -99,7 +99,7 @@ def _describe(
         return all(has.get(name, False) for name in names)
 
     l1, l2 = caches or (32 << 10, 1 << 20)
-    if triple.split("-")[0] in _ARM:
+    if triple.split("-", maxsplit=1)[0] in _ARM:
         return Target(triple, cpu, features, 16, 32, l1, l2, has_fma=True)
     fma = every("fma")
     if every("avx512f", "avx512vl", "avx512dq", "avx512bw"):
