@@ -214,13 +214,11 @@ def _called(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _path(trace: Any, module: Module) -> str:
     """Where a module that is being called stands: the caller's path and the way from there."""
-    if id(module) in trace.variables:
-        return trace.variables[id(module)]
     for owner, path in reversed(trace.path):
         for own, part in subtree(owner):
             if part is module:
                 return f"{path}.{own}"
-    return type(module).__name__
+    return trace.variables.get(id(module), type(module).__name__)
 
 
 def is_container(x: Any) -> bool:

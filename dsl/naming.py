@@ -32,7 +32,6 @@ def variable_names(namespace: dict[str, Any]) -> dict[int, str]:
         for path, part in subtree(value):
             if not isinstance(value, Module) and isinstance(part, Module):
                 names.setdefault(id(part), f"{name}.{path}")
-    # A module inside another is named by its place there when that one runs.
     return names
 
 

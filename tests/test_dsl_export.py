@@ -303,3 +303,22 @@ def test_losses_use_labels_directly():
     (gather,) = [n for n in entry.graph.nodes if n.op == "gather"]
     (reshape,) = [n for n in entry.graph.nodes if gather.inputs[1] in n.outputs]
     assert reshape.inputs == (entry.graph.params[1],)
+
+
+@pytest.mark.cc
+def test_jit_compiles_once_for_each_type():
+    """fx.jit runs functions and modules natively, with their derivatives, and keeps what it made."""
+    model = nn.Chain(nn.Dense(4, 8, fx.gelu), nn.Dense(8, 2))
+
+    @fx.jit
+    def f(x, k):
+        return model(x) * k, {"slope": fx.grad(lambda t: fx.tanh(t).sum())(x)}
+
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    y, aux = f(x, 2.0)
+    np.testing.assert_allclose(aux["slope"], 1 - np.tanh(x) ** 2, atol=1e-6)
+    np.testing.assert_allclose(y, 2 * fx.jit(model)(x), rtol=1e-6)
+    f(x + 1, 3.0)
+    assert len(f.compiled) == 1
+    f(x[:2], 3.0)
+    assert len(f.compiled) == 2
