@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fluxc.module import Declared, Module, Param, parts, walk
+from fluxc.nn.checks import function_name
 
 __all__ = ["show"]
 
@@ -45,9 +46,10 @@ def _tree(name: str, x: Any, depth: int, lines: list[tuple[str, str]], seen: set
         return
     lines.append((head + opening, ""))
     for own, part in inner:
-        _tree(own, part, depth + 1, lines, seen) if not callable(part) or isinstance(
-            part, Module
-        ) else lines.append(("  " * (depth + 1) + _function_name(part) + ",", ""))
+        if isinstance(part, Module) or not callable(part):
+            _tree(own, part, depth + 1, lines, seen)
+        else:
+            lines.append(("  " * (depth + 1) + function_name(part) + ",", ""))
     lines.append(("  " * depth + closing + comma, ""))
 
 
@@ -60,10 +62,6 @@ def _position(chain: Any, pair: tuple[str, Any]) -> int:
 def _plain_functions(layers: Any) -> list[tuple[str, Any]]:
     items = layers.items() if isinstance(layers, dict) else enumerate(layers)
     return [(str(n), f) for n, f in items if not isinstance(f, Module | Declared)]
-
-
-def _function_name(f: Any) -> str:
-    return getattr(f, "__name__", type(f).__name__)
 
 
 def _is_empty(x: Any) -> bool:
