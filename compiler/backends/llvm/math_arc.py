@@ -47,7 +47,10 @@ def atan2(y: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
 
 
 def _without_limits(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
-    """Numbers with the same angle and a finite sum, far from denormals: (0, 0) has angle 0, (inf, inf) pi/4."""
+    """Numbers of the same angle, their sum finite, not both tiny.
+
+    (0, 0) has angle 0, (inf, inf) has pi/4.
+    """
     both_infinite = a.eq(math.inf) & b.eq(math.inf)
     both_zero = a.eq(0.0) & b.eq(0.0)
     a = both_infinite.select(a.like(1.0), a)
