@@ -42,6 +42,7 @@ __all__ = ["emit_contract"]
 
 _LINE = 64
 _AHEAD = 12  # steps of k: some hundred cycles
+_STREAM_AHEAD = 16 << 10  # bytes
 
 
 def emit_contract(
@@ -363,12 +364,18 @@ class _Emitter:
     def prefetch(
         self, block: _Block, r: int, row: ir.Value, unroll: int
     ) -> tuple[ir.Value, int] | None:
-        """While the rows of a task pass by, each tile fetches its share of the next panel."""
+        """While the rows of a task pass by, each tile fetches its share of the next panel.
+
+        Where all rows are one tile, panels stream by: what comes some pages later is fetched.
+        """
         b, m, s = self.b, self.kernel.m.extent, self.schedule
         rows = min(m, s.mc) if isinstance(m, int) else s.mc
-        if self.kernel.packed is None or rows <= s.mr:
+        if self.kernel.packed is None:
             return None
         item = block.b.dtype.itemsize
+        if rows <= s.mr:
+            later = moved(b, block.b.pointer, [(1, _STREAM_AHEAD)], 1)
+            return later, max(1, unroll * self.nr * item // _LINE)
         size = self.step(self.kernel.k.extent * self.nr)
         share = size // rows if isinstance(size, int) else b.udiv(size, I64(rows))
         past = b.sub(row, block.first)
