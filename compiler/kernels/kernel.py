@@ -355,7 +355,8 @@ class Expressions:
         e = self._expr(x)
         if e.dtype == dtype:
             return e
-        if isinstance(e, Const) and dtype.is_float and e.dtype.kind in "iub":
+        narrow = e.dtype.is_float and e.dtype.bits < dtype.bits
+        if isinstance(e, Const) and dtype.is_float and (e.dtype.kind in "iub" or narrow):
             return self.const(float(e.value), dtype)
         return self._apply("cast", (e,), dtype, MappingProxyType({"dtype": dtype}))
 

@@ -153,7 +153,7 @@ class _Lowering:
         return Nest(nest.name, buffers, nest.rows, nest.passes)
 
     def contract(self) -> Kernel:
-        first = self.group.works[0]
+        first = next(w for w in self.group.works if w.kind == "contract")
         p = first.product
         assert p is not None
         a, b = self.works.view(*p.a), self._b_load(*p.b, packed=p.packed)
@@ -161,9 +161,7 @@ class _Lowering:
         dtype = first.value.type.dtype
         acc = self.k.local("acc", computing(dtype))
         self.locals[first.value] = acc
-        for w in self.group.works[1:]:
-            if w.value not in self.fuser.inlined:
-                self._value(w)
+        self._prime()
         stores = [
             self._store(w.value, w.coords, acc if w is first else self._value(w))
             for w in self._stored()
