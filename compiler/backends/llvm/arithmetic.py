@@ -33,6 +33,7 @@ __all__ = [
     "outlined",
     "power_of_two",
     "scale",
+    "scale_by",
     "sum_of_two",
     "times",
 ]
@@ -75,6 +76,20 @@ def scale(x: LlvmScalar, n: LlvmScalar) -> LlvmScalar:
     half = _logical_half(total)
     first = half.shl(mantissa).bitcast(x.dtype)
     return x * first * (total - half).shl(mantissa).bitcast(x.dtype)
+
+
+def scale_by(x: LlvmScalar, k: LlvmScalar, n: LlvmScalar) -> LlvmScalar:
+    """`scale` where k is n as a float: one instruction of machines that have it."""
+    if not features(x.b.module).scalef or x.lanes * x.dtype.bits != 512:
+        return scale(x, n)
+    suffix = "ps" if x.dtype == f32 else "pd"
+    name = f"llvm.x86.avx512.mask.scalef.{suffix}.512"
+    module, mask, rounding = x.b.module, ir.IntType(x.lanes), ir.IntType(32)
+    function = module.globals.get(name) or ir.Function(
+        module, ir.FunctionType(x.v.type, [x.v.type] * 3 + [mask, rounding]), name
+    )
+    current = rounding(4)  # the rounding mode as it is
+    return x.with_value(x.b.call(function, [x.v, k.v, x.v, mask(-1), current]))
 
 
 def _logical_half(n: LlvmScalar) -> LlvmScalar:
@@ -139,7 +154,6 @@ def function(body: Function) -> Function:
         return replace(body(*strict), strict=args[0].strict)
 
     return call
-
 
 
 def outlined(body: Function) -> Function:

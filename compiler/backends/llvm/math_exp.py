@@ -17,6 +17,7 @@ from fluxc.compiler.backends.llvm.arithmetic import (
     horner,
     power_of_two,
     scale,
+    scale_by,
 )
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ def _expm1_of(r: LlvmScalar) -> LlvmScalar:
 @function
 def exp(x: LlvmScalar) -> LlvmScalar:
     reduced = reduce(clamp(x, *EXP_RANGE[x.dtype.bits]))
-    return scale(_exp_of(reduced.r), reduced.n)
+    return scale_by(_exp_of(reduced.r), reduced.k, reduced.n)
 
 
 @function
 def exp2(x: LlvmScalar) -> LlvmScalar:
     x = clamp(x, *EXP2_RANGE[x.dtype.bits])
     k, n = nearest(x, 1.0)
-    return scale(_exp_of((x - k) * math.log(2)), n)
+    return scale_by(_exp_of((x - k) * math.log(2)), k, n)
 
 
 def _expm1(x: LlvmScalar) -> LlvmScalar:
@@ -102,7 +103,7 @@ def expm1(x: LlvmScalar) -> LlvmScalar:
 def half_exp(x: LlvmScalar) -> LlvmScalar:
     """exp(x) / 2, finite wherever that is."""
     reduced = reduce(clamp(x, *EXP_RANGE[x.dtype.bits]))
-    return scale(_exp_of(reduced.r), reduced.n - 1)
+    return scale_by(_exp_of(reduced.r), reduced.k - 1.0, reduced.n - 1)
 
 
 @function

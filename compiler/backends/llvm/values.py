@@ -169,11 +169,13 @@ class Features:
     fma:      a*b + c in one rounding.
     rounding: floor, ceil, trunc and round to integral floats (SSE4.1).
     half:     conversions between f16 and f32 (F16C).
+    scalef:   x * 2**floor(y) of 64-byte vectors (AVX-512).
     """
 
     fma: bool = False
     rounding: bool = False
     half: bool = False
+    scalef: bool = False
 
 
 _NODE = "fluxc.features"
@@ -189,6 +191,7 @@ def declare_target(module: ir.Module, target: Target) -> None:
         fma=target.has_fma,
         rounding=not x86 or wide or "+sse4.1" in target.features,
         half=not x86 or "+f16c" in target.features or (not target.features and target.has_fma),
+        scalef=x86 and target.vector_bytes == 64 and "+avx512f" in target.features,
     )
     names = [name for name in Features.__slots__ if getattr(given, name)]
     assert _NODE not in module.namedmetadata, "a module has one target"
