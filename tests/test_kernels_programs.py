@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from kernels_oracle import check, planned
+from random_graphs import random_arguments, random_graph
 
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.ir.build import Builder
@@ -11,8 +13,6 @@ from fluxc.compiler.ir.types import TensorType, bf16, bool_, f16, f32, f64, i32,
 from fluxc.compiler.kernels.kernel import Contract, Nest
 from fluxc.compiler.ops import infer
 from fluxc.compiler.passes.pipeline import optimize
-from kernels_oracle import check, planned
-from random_graphs import random_arguments, random_graph
 
 n = dim("n")
 
@@ -416,6 +416,14 @@ def test_random_graphs(seed):
     graph = random_graph(rng, int(rng.integers(3, 25)), differentiable=bool(seed % 2))
     data = random_arguments(rng, graph)
     check(optimize(graph) if seed % 3 else graph, data)
+
+
+@pytest.mark.parametrize("seed", range(190, 220))
+def test_gradients_of_random_graphs(seed):
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, int(rng.integers(3, 25)), differentiable=True)
+    derived = optimize(vjp(graph))
+    check(derived, random_arguments(rng, derived))
 
 
 def test_index_ranges_are_recorded():
