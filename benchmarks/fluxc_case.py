@@ -24,7 +24,7 @@ model = nn.Chain(nn.Dense(784, 512, fx.relu), nn.Dense(512, 512, fx.relu), nn.De
 def predict(x: fx.f32["batch", 784]):
     return fx.softmax(model(x), axis=-1)
 
-@fx.export(optimizer=optim.Adam({lr}, beta=({beta1}, {beta2}), epsilon={eps}))
+@fx.export(optimizer=optim.Adam({lr}, beta=({beta1}, {beta2}), eps={eps}))
 def train_step(x: fx.f32["batch", 784], y: fx.i64["batch"]):
     return losses.logitcrossentropy(model(x), y)
 """

@@ -28,17 +28,25 @@ class CompiledGraphs:
 
     graphs: dict
     package: object
+    programs: dict
 
     def model(self, threads=1):
         return self.package.Model(threads=threads)
+
+    def within_index_ranges(self, name, arrays):
+        """The arrays, those that an entry uses as indices brought into the range that calls are checked for."""
+        ranges = self.programs[name].index_ranges or (None,) * len(arrays)
+        pairs = zip(arrays, ranges, strict=True)
+        return [a if r is None else np.clip(a, r[0], max(r[1] - 1, r[0])) for a, r in pairs]
 
 
 def compile_graphs(graphs, folder):
     """Compile graphs, given by name, into one artifact."""
     name = "g" + hashlib.sha256(" ".join(graphs).encode()).hexdigest()[:8]
     spec = ModelSpec(tuple(entry_of(n, g) for n, g in graphs.items()), ())
-    driver.compile_spec(spec, folder / name)
-    return CompiledGraphs(graphs, driver.load_package(folder / name))
+    made = driver.compile_spec(spec, folder / name)
+    programs = {p.name: p for p in made.programs}
+    return CompiledGraphs(graphs, driver.load_package(folder / name), programs)
 
 
 def expected(graph, arrays):
