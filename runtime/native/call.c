@@ -7,6 +7,16 @@
 /* Arguments beyond these live on the heap; entries of this size are rare. */
 enum { FEW_ARGUMENTS = 32 };
 
+/* Memory of which emitted code may assume nothing.  A build with FX_POISON, which tests make, fills it with
+ * bytes that are NaN in every float format and -1 in every integer's. */
+static void leave_undefined(void *memory, int64_t bytes) {
+#ifdef FX_POISON
+    if (bytes > 0) memset(memory, 0xff, (size_t)bytes);
+#else
+    (void)memory, (void)bytes;
+#endif
+}
+
 static int32_t check_symbols(const fx_entry_desc *e, const int64_t *symbols) {
     int32_t i;
     if (symbols == NULL && e->n_symbols > 0) return fx_fail(FX_ERR_ARGUMENT, "%s: the sizes are NULL", e->name);
@@ -125,9 +135,11 @@ static int32_t prepare(fx_model *model, const fx_entry_desc *e, fx_entry *entry)
     for (i = 0; i < e->n_prepared; i++) {
         if (entry->prepared[i] == NULL) entry->prepared[i] = fx_allocate(e->prepared_bytes[i]);
         if (entry->prepared[i] == NULL) return fx_fail(FX_ERR_MEMORY, "%s: no memory for packed weights", e->name);
+        leave_undefined(entry->prepared[i], e->prepared_bytes[i]);
     }
     arena = fx_allocate(e->prepare_arena_bytes);
     if (arena == NULL) return fx_fail(FX_ERR_MEMORY, "%s: no memory to pack the weights", e->name);
+    leave_undefined(arena, e->prepare_arena_bytes);
     e->prepare(&call, entry->storages, entry->prepared, arena);
     free(arena);
     return FX_OK;
@@ -159,7 +171,10 @@ static int32_t run_checked(fx_model *model, int32_t index, const int64_t *symbol
     fx_enter(model, e->training != 0, &arena);
     status = size_arena(e, &arena, bytes);
     if (status == FX_OK) status = bring_up_to_date(model, e, entry);
-    if (status == FX_OK) e->run(&call, symbols, args, entry->storages, entry->prepared, arena->memory);
+    if (status == FX_OK) {
+        leave_undefined(arena->memory, bytes);
+        e->run(&call, symbols, args, entry->storages, entry->prepared, arena->memory);
+    }
     fx_leave(model, e->training != 0, arena);
     return status;
 }
