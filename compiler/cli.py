@@ -166,7 +166,7 @@ def run_command(
         result = getattr(model, entry)(**arrays)
         if save is not None:
             model.save(str(save))
-    leaves = _leaves(result)
+    leaves: dict[str, Any] = _leaves(result)
     if output is None:
         for name, leaf in leaves.items():
             out.print(f"{name} {leaf.dtype}{list(leaf.shape)}", highlight=False, markup=False)

@@ -88,9 +88,10 @@ def _namespace(file: Path) -> dict[str, Any]:
         raise ModelFileError(f"cannot read the model file: {error.msg}", loc=where) from error
     except (Exception, SystemExit) as error:
         # Whatever the user's own code raises is reported as theirs, with their line.
-        where = _user_line(error, file)
-        what = f"{type(error).__name__}: {error}"
-        raise ModelFileError(f"the model file does not import: {what}", loc=where) from error
+        raise ModelFileError(
+            f"the model file does not import: {type(error).__name__}: {error}",
+            loc=_user_line(error, file),
+        ) from error
     finally:
         sys.path.remove(folder)
         sys.modules.pop(spec.name, None)

@@ -127,7 +127,8 @@ def truncated_normal(
 @initialiser
 def lecun_normal(rng: np.random.Generator, shape: Shape, *, gain: float = 1.0) -> np.ndarray:
     """Truncated normal with standard deviation gain / sqrt(fan_in), confined to [-2, 2]."""
-    return truncated_normal(rng, shape, std=gain / math.sqrt(nfan(shape)[0]))
+    x: np.ndarray = truncated_normal(rng, shape, std=gain / math.sqrt(nfan(shape)[0]))
+    return x
 
 
 @initialiser

@@ -62,7 +62,8 @@ class Jitted:
         model = build(spec, "native", name="jitted", threads=self.threads).Model(
             seed=0, threads=self.threads
         )
-        return getattr(model, name)
+        compiled: Callable[..., Any] = getattr(model, name)
+        return compiled
 
 
 class _Typed(ExportedFunction):

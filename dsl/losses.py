@@ -7,7 +7,7 @@ must be in 0 .. classes - 1, which a compiled entry checks where they are its in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from fluxc import ops
 from fluxc.compiler.errors import DTypeError, ShapeError
@@ -28,6 +28,8 @@ __all__ = [
     "logitcrossentropy", "mae", "mse", "msle", "poisson_loss", "siamese_contrastive_loss",
     "squared_hinge_loss", "tversky_loss", "xlogx", "xlogy",
 ]  # fmt: skip
+
+Aggregate: TypeAlias = "Callable[[Tensor], Tensor]"
 
 _EPS = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
 
@@ -50,13 +52,13 @@ def _pair(name: str, prediction: TensorLike, target: TensorLike) -> tuple[Tensor
     return y, as_tensor(t, y.dtype)
 
 
-def mae(prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = ops.mean) -> Tensor:
+def mae(prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean) -> Tensor:
     """agg(abs(prediction - target)).  PyTorch's L1Loss."""
     y, t = _pair("mae", prediction, target)
     return agg(ops.abs(y - t))
 
 
-def mse(prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = ops.mean) -> Tensor:
+def mse(prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean) -> Tensor:
     """agg((prediction - target)**2)."""
     y, t = _pair("mse", prediction, target)
     return agg(ops.square(y - t))
@@ -65,7 +67,7 @@ def mse(prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = op
 def msle(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     eps: float | None = None,
 ) -> Tensor:
     """agg(log((prediction + eps) / (target + eps))**2)."""
@@ -77,7 +79,7 @@ def msle(
 def huber_loss(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     delta: float = 1.0,
 ) -> Tensor:
     """agg(e**2/2 where e < delta, delta*(e - delta/2) elsewhere), e = abs(prediction - target)."""
@@ -118,7 +120,7 @@ def _classes_last(
 def crossentropy(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     axis: int = -1,
     eps: float | None = None,
 ) -> Tensor:
@@ -135,7 +137,7 @@ def crossentropy(
 
 
 def logitcrossentropy(
-    prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = ops.mean, axis: int = -1
+    prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean, axis: int = -1
 ) -> Tensor:
     """agg(-sum(target * logsoftmax(prediction), axis)).  PyTorch's CrossEntropyLoss.
 
@@ -151,7 +153,7 @@ def logitcrossentropy(
 def kldivergence(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     axis: int = -1,
     eps: float | None = None,
 ) -> Tensor:
@@ -163,7 +165,7 @@ def kldivergence(
 def focal_loss(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     axis: int = -1,
     gamma: float = 2.0,
     eps: float | None = None,
@@ -192,7 +194,7 @@ def label_smoothing(target: TensorLike, alpha: float, axis: int | None = -1) -> 
 def binarycrossentropy(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     eps: float | None = None,
 ) -> Tensor:
     """agg(-target*log(p + eps) - (1 - target)*log(1 - p + eps)) of probabilities p."""
@@ -202,7 +204,7 @@ def binarycrossentropy(
 
 
 def logitbinarycrossentropy(
-    prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = ops.mean
+    prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean
 ) -> Tensor:
     """agg((1 - target)*x - logsigmoid(x)) of logits x.  PyTorch's BCEWithLogitsLoss."""
     y, t = _pair("logitbinarycrossentropy", prediction, target)
@@ -212,7 +214,7 @@ def logitbinarycrossentropy(
 def binary_focal_loss(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     gamma: float = 2.0,
     eps: float | None = None,
 ) -> Tensor:
@@ -223,16 +225,14 @@ def binary_focal_loss(
     return agg(-((1 - p) ** gamma) * ops.log(p))
 
 
-def hinge_loss(
-    prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = ops.mean
-) -> Tensor:
+def hinge_loss(prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean) -> Tensor:
     """agg(max(0, 1 - prediction*target)), target -1 or 1."""
     y, t = _pair("hinge_loss", prediction, target)
     return agg(ops.relu(1 - y * t))
 
 
 def squared_hinge_loss(
-    prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = ops.mean
+    prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean
 ) -> Tensor:
     """agg(max(0, 1 - prediction*target)**2), target -1 or 1."""
     y, t = _pair("squared_hinge_loss", prediction, target)
@@ -242,9 +242,7 @@ def squared_hinge_loss(
 # Others.
 
 
-def poisson_loss(
-    prediction: TensorLike, target: TensorLike, agg: Callable[..., Any] = ops.mean
-) -> Tensor:
+def poisson_loss(prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean) -> Tensor:
     """agg(prediction - target*log(prediction))."""
     y, t = _pair("poisson_loss", prediction, target)
     return agg(y - xlogy(t, y))
@@ -268,7 +266,7 @@ def tversky_loss(prediction: TensorLike, target: TensorLike, beta: float = 0.7) 
 def siamese_contrastive_loss(
     prediction: TensorLike,
     target: TensorLike,
-    agg: Callable[..., Any] = ops.mean,
+    agg: Aggregate = ops.mean,
     margin: float = 1.0,
 ) -> Tensor:
     """agg((1 - target)*d**2 + target*max(0, margin - d)**2) of distances d."""

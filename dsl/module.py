@@ -15,7 +15,9 @@ from fluxc.trace import current, fail, user_loc
 from fluxc.types import DTypeLike, as_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fluxc.trace import Trace
 
 __all__ = ["Module", "Param", "State", "freeze", "is_container", "thaw", "walk"]
 
@@ -212,7 +214,7 @@ def _called(call: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _path(trace: Any, module: Module) -> str:
+def _path(trace: Trace, module: Module) -> str:
     """Where a module that is being called stands: the caller's path and the way from there."""
     for owner, path in reversed(trace.path):
         for own, part in subtree(owner):
@@ -228,12 +230,13 @@ def is_container(x: Any) -> bool:
 
 def parts(x: Any) -> Iterator[tuple[str, Any]]:
     """The named parts of a module or a container that may hold parameters."""
+    items: Iterable[tuple[Any, Any]]
     if isinstance(x, Module):
         items = vars(x).items()
     elif isinstance(x, dict):
-        items = x.items()  # type: ignore[assignment]
+        items = x.items()
     elif isinstance(x, list | tuple):
-        items = ((str(i), v) for i, v in enumerate(x))  # type: ignore[assignment]
+        items = enumerate(x)
     else:
         return
     yield from ((str(name), part) for name, part in items if is_container(part))

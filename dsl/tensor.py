@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Operators", "Tensor", "TensorLike", "as_tensor", "operands", "promote"]
 
-TensorLike: TypeAlias = Union["Operators", np.ndarray, float, int, bool, list, tuple, Dim]
+TensorLike: TypeAlias = Union[
+    "Operators", np.ndarray, float, int, bool, list[Any], tuple[Any, ...], Dim
+]
 
 _READS_VALUE = {
     "bool": "fx.where(condition, x, y), or fx.cond(condition, f, g) to compute one side only",

@@ -130,7 +130,7 @@ def training() -> bool:
 
 def is_users(frame: FrameType) -> bool:
     """Whether code outside of this package is running in a frame."""
-    return frame.f_globals.get("__name__", "").partition(".")[0] != "fluxc"
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] != "fluxc"
 
 
 def user_loc() -> Loc | None:

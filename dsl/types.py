@@ -97,7 +97,7 @@ def as_dtype(dtype: DTypeLike) -> ir.DType:
     if isinstance(dtype, type) and dtype in _PYTHON:
         return _PYTHON[dtype]
     try:
-        return _NUMPY[np.dtype(dtype)]  # type: ignore[arg-type]
+        return _NUMPY[np.dtype(dtype)]
     except (TypeError, KeyError):
         raise DTypeError(
             f"{dtype!r} is not a dtype", expected="f64 f32 f16 bf16 i64 i32 i16 i8 u8 bool_"

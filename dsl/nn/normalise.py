@@ -61,7 +61,11 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self, *size: Any, affine: bool = True, eps: float = 1e-5, activation: Any = ops.identity
+        self,
+        *size: Any,
+        affine: bool = True,
+        eps: float = 1e-5,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
     ) -> None:
         *sizes, last = size or (None,)
         if callable(last):

@@ -71,7 +71,8 @@ def sigmoid(x: TensorLike) -> Tensor:
     """1 / (1 + exp(-x)), finite with its derivative y*(1 - y) for every x."""
     from fluxc.transforms import custom_vjp
 
-    return custom_vjp(_sigmoid, _sigmoid_backward)(as_float(x))
+    y: Tensor = custom_vjp(_sigmoid, _sigmoid_backward)(as_float(x))
+    return y
 
 
 def _sigmoid(x: Tensor) -> Tensor:
@@ -87,7 +88,8 @@ def softplus(x: TensorLike) -> Tensor:
     """log(1 + exp(x)) without overflow; derivative sigmoid(x)."""
     from fluxc.transforms import custom_vjp
 
-    return custom_vjp(_softplus, _softplus_backward)(as_float(x))
+    y: Tensor = custom_vjp(_softplus, _softplus_backward)(as_float(x))
+    return y
 
 
 def _softplus(x: Tensor) -> Tensor:

@@ -277,7 +277,7 @@ def _constant_power(x: Tensor, y: float) -> Tensor | None:
     return _PRODUCTS[y](x)
 
 
-_PRODUCTS: dict[float, Any] = {
+_PRODUCTS: dict[float, Callable[[Tensor], Tensor]] = {
     1: lambda x: x,
     2: lambda x: x * x,
     3: lambda x: x * x * x,

@@ -167,13 +167,13 @@ def _backward_span(item: slice, size: Size, step: int, axis: int) -> tuple[Size,
     return start, limit, -step, True
 
 
-def _bound(bound: Any, size: Size, default: Size) -> Size:
+def _bound(bound: Size | None, size: Size, default: Size) -> Size:
     if bound is None:
         return default
     return size + bound if _is_negative(bound) else bound
 
 
-def _is_negative(i: Any) -> bool:
+def _is_negative(i: Size) -> bool:
     """Whether an index counts from the end: a negative integer, or a size that is never more."""
     return i < 0 if isinstance(i, int) else is_at_least(-1, i)
 

@@ -151,7 +151,7 @@ class Evaluator:
             if key not in home.memo:
                 with home.here():
                     home.memo[key] = self._emit(home, x, group)
-        return self.home(scope, e).memo[self._key(scope, e, group)]  # type: ignore[no-any-return]
+        return self.home(scope, e).memo[self._key(scope, e, group)]
 
     def _key(self, scope: Scope, e: Expr, group: int) -> Any:
         return (e, group) if self.varies(scope, e) else e
@@ -167,7 +167,7 @@ class Evaluator:
         if key not in home.memo:
             with home.here():
                 home.memo[key] = x.splat(width)
-        return home.memo[key]  # type: ignore[no-any-return]
+        return home.memo[key]
 
     def _emit(self, scope: Scope, e: Expr, group: int) -> LlvmScalar:
         match e:
@@ -255,7 +255,8 @@ class Evaluator:
         if not isinstance(constant, int):
             with self.entry.here():
                 total, constant = self.sizes.value(constant), 0
-        place, done = self.entry, [(None, at.constant - constant)]
+        place: Scope = self.entry
+        done: list[tuple[Axis | Expr | None, Size]] = [(None, at.constant - constant)]
         for home, atom, factor in homes:
             done.append((atom, factor))
             place, key = home, ("sum", frozenset(done))
@@ -265,11 +266,11 @@ class Evaluator:
             total = home.memo[key]
         pointer = self.pointers[buffer]
         if total is not None:
-            key = ("pointer", buffer, frozenset(done))
-            if key not in place.memo:
+            pointed = ("pointer", buffer, frozenset(done))
+            if pointed not in place.memo:
                 with place.here():
-                    place.memo[key] = memory.advance(self.b, pointer, total, buffer.dtype)
-            pointer = place.memo[key]
+                    place.memo[pointed] = memory.advance(self.b, pointer, total, buffer.dtype)
+            pointer = place.memo[pointed]
         return memory.advance(self.b, pointer, I64(constant), buffer.dtype) if constant else pointer
 
     def _atom_home(self, scope: Scope, atom: Axis | Expr) -> Scope:
@@ -360,7 +361,8 @@ class Evaluator:
         b, buffer, lanes = self.b, e.buffer, scope.lanes
         whole, wanted = self._guard(scope, e.guard, group)
         varies = self.varies(scope, e)
-        at, step = self.flat(buffer, e.index), 0
+        at = self.flat(buffer, e.index)
+        step: Size | None = 0
         if varies:
             at, step = self._lane_form(scope, buffer, e.index, group)
 

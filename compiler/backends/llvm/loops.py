@@ -264,8 +264,11 @@ class _Emitter:
         body: Callable[[Scope, Carried], Carried],
     ) -> Carried:
         """start..stop - 1, not empty, in whole blocks and then in vectors, the last one masked."""
-        known = isinstance(start, ir.Constant) and isinstance(axis.extent, int)
-        if known and self.schedule.vector not in self.nest.rows:
+        if (
+            isinstance(start, ir.Constant)
+            and isinstance(axis.extent, int)
+            and self.schedule.vector not in self.nest.rows
+        ):
             return self.known_vectors(scope, axis, axis.extent, carried, body)
         b, width, whole = self.b, self.schedule.width, self.block
         length = b.sub(stop, start) if start != I64(0) else stop
