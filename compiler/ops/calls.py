@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.types import TensorType, f64
+from fluxc.compiler.ops.batching import batch_graph
 from fluxc.compiler.ops.op import Op, infer, register
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Graph, Value
 
 __all__: list[str] = []
@@ -63,6 +65,22 @@ def custom_vjp_vjp(
     return tuple(next(found) if x.type.dtype.is_float else None for x in xs)
 
 
+def custom_vjp_batch(
+    b: Builder, size: Size, *xs: Value, batched: tuple[bool, ...], body: Graph, backward: Graph
+) -> tuple[Value, ...]:
+    """Both graphs for the whole batch; an input that all examples share gets their sum."""
+    many, _ = batch_graph(body, size, batched)
+    rest = len(backward.params) - len(xs)
+    each, _ = batch_graph(backward, size, (*batched, *[True] * rest))
+    floats = [has for x, has in zip(xs, batched, strict=True) if x.type.dtype.is_float]
+    inner = Builder(infer)
+    found = inner.inline(each, [inner.param(p.type, p.name) for p in each.params])
+    pairs = zip(found, floats, strict=True)
+    summed = [d if has else inner.emit("reduce_sum", d, axes=(0,)) for d, has in pairs]
+    backward = inner.graph(backward.name, summed)
+    return b.emit_all("custom_vjp", *xs, body=many, backward=backward)
+
+
 def sample_custom_vjp(rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
     """x*x*x with its own rule."""
     body, backward = Builder(infer), Builder(infer)
@@ -83,6 +101,7 @@ register(
         reference=custom_vjp_reference,
         vjp=custom_vjp_vjp,
         sample=sample_custom_vjp,
+        batch=custom_vjp_batch,
         doc="body(*xs), whose cotangents are backward(*xs, *outputs, *cotangents)",
     )
 )

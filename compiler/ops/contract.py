@@ -16,6 +16,9 @@ from fluxc.compiler.ops.term import Term, derivative
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fluxc.compiler.ir.build import Builder
+    from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.ir.graph import Value
     from fluxc.compiler.ir.types import TensorType
 
 __all__ = ["free_axes"]
@@ -85,6 +88,20 @@ def contract_vjp(
     )
 
 
+def contract_batch(
+    b: Builder, _size: Size, x: Value, z: Value, *, batched: tuple[bool, ...], **attrs: Axes
+) -> Value:
+    """The new axis is one more batch axis, or a free one where one operand lacks it."""
+    own = [x.type.rank - batched[0], z.type.rank - batched[1]]
+    labels_x = _labels("a", own[0], attrs["batch_a"], attrs["over_a"])
+    labels_z = _labels("b", own[1], attrs["batch_b"], attrs["over_b"])
+    out = [("size", 0)] + [("batch", i) for i in range(len(attrs["batch_a"]))]
+    out += [n for n in labels_x if n[0] == "a"] + [n for n in labels_z if n[0] == "b"]
+    first = [("size", 0)]
+    labels = (first * batched[0] + labels_x, first * batched[1] + labels_z)
+    return _product(Term(b, x), labels[0], Term(b, z), labels[1], out).value
+
+
 def _labels(name: str, rank: int, batch: Axes, over: Axes) -> list[Label]:
     """A name for each axis; axes that meet in the product have one name."""
     labels = [(name, axis) for axis in range(rank)]
@@ -133,6 +150,7 @@ register(
         reference=quiet(contract_reference),
         vjp=derivative(contract_vjp),
         sample=sample_contract,
+        batch=contract_batch,
         doc="y[batch, free a, free b] = sum over `over` of a * b, axes paired by position",
     )
 )

@@ -13,13 +13,16 @@ import numpy as np
 from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir.dims import is_at_least
 from fluxc.compiler.ir.types import i64, u64
+from fluxc.compiler.ops.batching import batching, with_axis
 from fluxc.compiler.ops.checks import check_axis, check_dtype, show
 from fluxc.compiler.ops.op import Op, register
 from fluxc.compiler.ops.reference import quiet
 from fluxc.compiler.ops.term import Term, derivative
 
 if TYPE_CHECKING:
+    from fluxc.compiler.ir.build import Builder
     from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.ir.graph import Value
     from fluxc.compiler.ir.types import TensorType
 
 __all__: list[str] = []
@@ -137,6 +140,24 @@ def gather_lower(k: Any, index: Any, types: Any, x: Any, indices: Any, *, batch:
     return x(source) if guard is None else x(source, guard)
 
 
+def gather_batch(
+    b: Builder, size: Size, x: Value, indices: Value, *, batched: tuple[bool, ...], batch: int
+) -> Value:
+    if batched[0]:
+        at = indices if batched[1] else with_axis(b, size, indices)
+        return b.emit("gather", x, at, batch=batch + 1)
+    # The new axis is one more that the positions have, behind those that both have.
+    order = (*range(1, batch + 1), 0)
+    at = b.emit("transpose", indices, axes=order + tuple(range(batch + 1, indices.type.rank)))
+    y = b.emit("gather", x, at, batch=batch)
+    back = (batch, *range(batch))
+    return b.emit("transpose", y, axes=back + tuple(range(batch + 1, y.type.rank)))
+
+
+def scatter_add_batch(_size: Size, x: Term, indices: Term, updates: Term, *, batch: int) -> Term:
+    return x.scatter_add(indices, updates, batch=batch + 1)
+
+
 INDICES = np.array([[[2, 1], [0, 3]], [[1, -9], [2, 1]], [[0, 9], [1, 1]]], np.int32)
 
 
@@ -158,6 +179,7 @@ register(
         vjp=derivative(gather_vjp),
         sample=sample_gather,
         lower=gather_lower,
+        batch=gather_batch,
         doc="y[batch, at, ...] = x[batch, *indices[batch, at], ...]; indices are clamped, and an "
         "empty axis gives 0",
     )
@@ -169,6 +191,7 @@ register(
         reference=quiet(scatter_add_reference),
         vjp=derivative(scatter_add_vjp),
         sample=sample_scatter,
+        batch=batching(scatter_add_batch),
         doc="x with updates[batch, at, ...] added at [batch, *indices[batch, at], ...]; updates "
         "whose indices are out of range are dropped",
     )

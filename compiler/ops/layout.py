@@ -9,6 +9,7 @@ import numpy as np
 from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir.dims import ceildiv, is_at_least, largest, product
 from fluxc.compiler.ir.types import bool_
+from fluxc.compiler.ops.batching import batching, later, with_axis
 from fluxc.compiler.ops.checks import (
     check_axes,
     check_axis,
@@ -22,8 +23,10 @@ from fluxc.compiler.ops.op import Op, register
 from fluxc.compiler.ops.term import Term, derivative
 
 if TYPE_CHECKING:
+    from fluxc.compiler.ir.build import Builder
     from fluxc.compiler.ir.dims import Size
-    from fluxc.compiler.ir.types import TensorType
+    from fluxc.compiler.ir.graph import Value
+    from fluxc.compiler.ir.types import DType, TensorType
 
 __all__: list[str] = []
 
@@ -62,6 +65,10 @@ def broadcast_vjp(dy: Term, _y: Term, _x: Term, *, shape: Sizes, axes: Axes) -> 
 def broadcast_lower(_k: Any, index: Any, _types: Any, x: Any, *, shape: Sizes, axes: Axes) -> Any:
     assert len(shape) == len(index)
     return x(tuple(index[a] for a in axes))
+
+
+def broadcast_batch(size: Size, x: Term, *, shape: Sizes, axes: Axes) -> Term:
+    return x.broadcast(shape=(size, *shape), axes=(0, *later(axes)))
 
 
 # ---- reshape
@@ -188,6 +195,10 @@ def slice_lower(
     return x(tuple(k.add(k.mul(i, k.size(step)), k.size(start)) for i, start, step in places))
 
 
+def slice_batch(size: Size, x: Term, *, starts: Sizes, limits: Sizes, steps: Axes) -> Term:
+    return x.slice(starts=(0, *starts), limits=(size, *limits), steps=(1, *steps))
+
+
 # ---- pad
 
 
@@ -269,6 +280,25 @@ def pad_lower(
     return k.select(inside, x(tuple(source), inside), value(()))
 
 
+def pad_batch(
+    b: Builder, size: Size, x: Value, value: Value, *, batched: tuple[bool, ...], **attrs: Sizes
+) -> Value:
+    attrs = {name: (0, *amounts) for name, amounts in attrs.items()}
+    whole = Term(b, x if batched[0] else with_axis(b, size, x))
+    if not batched[1]:
+        return whole.pad(Term(b, value), **attrs).value
+    # A value for each example: it is put where padding with true shows what is outside.
+    no, yes = whole.full(False, bool_, whole.shape), whole.full(True, bool_, ())
+    outside = no.pad(yes, **attrs)
+    inside = whole.pad(whole.full(*_zero(whole.dtype), ()), **attrs)
+    around = Term(b, value).broadcast(shape=outside.shape, axes=(0,))
+    return outside.select(around, inside).value
+
+
+def _zero(dtype: DType) -> tuple[Any, DType]:
+    return (False if dtype == bool_ else 0.0 if dtype.is_float else 0), dtype
+
+
 # ---- concatenate
 
 
@@ -342,6 +372,7 @@ register(
         vjp=derivative(broadcast_vjp),
         sample=_sample({"shape": (2, 3, 4), "axes": (1,)}, (3,)),
         lower=broadcast_lower,
+        batch=batching(broadcast_batch),
         doc="x repeated along new axes: input axis i is output axis axes[i], axes increasing",
     )
 )
@@ -353,6 +384,7 @@ register(
         vjp=derivative(lambda dy, _y, x, *, shape: (dy.reshape(shape=x.shape),)),  # noqa: ARG005
         sample=_sample({"shape": (3, 2, 4)}, (2, 3, 4)),
         lower=reshape_lower,
+        batch=batching(lambda size, x, *, shape: x.reshape(shape=(size, *shape))),
         doc="the same elements in row-major order under another shape",
     )
 )
@@ -364,6 +396,7 @@ register(
         vjp=derivative(lambda dy, _y, _x, *, axes: (dy.transpose(axes=inverse(axes)),)),
         sample=_sample({"axes": (1, 2, 0)}, (2, 3, 4)),
         lower=transpose_lower,
+        batch=batching(lambda _size, x, *, axes: x.transpose(axes=(0, *later(axes)))),
         doc="axes in another order: output axis i is input axis axes[i]",
     )
 )
@@ -375,6 +408,7 @@ register(
         vjp=derivative(lambda dy, _y, _x, *, axes: (dy.reverse(axes=axes),)),
         sample=_sample({"axes": (0, 2)}, (2, 3, 4)),
         lower=reverse_lower,
+        batch=batching(lambda _size, x, *, axes: x.reverse(axes=later(axes))),
         doc="the elements in opposite order along axes",
     )
 )
@@ -386,6 +420,7 @@ register(
         vjp=derivative(slice_vjp),
         sample=_sample({"starts": (1, 0), "limits": (3, 7), "steps": (1, 3)}, (4, 8)),
         lower=slice_lower,
+        batch=batching(slice_batch),
         doc="x[start:limit:step] along every axis, 0 <= start <= limit <= size, step >= 1",
     )
 )
@@ -397,6 +432,7 @@ register(
         vjp=derivative(pad_vjp),
         sample=_sample(PADDING, (2, 3), ()),
         lower=pad_lower,
+        batch=pad_batch,
         doc="x with `low` values before, `high` after and `interior` between neighbours, per axis",
     )
 )
@@ -408,6 +444,7 @@ register(
         vjp=derivative(concatenate_vjp),
         sample=_sample({"axis": 1}, (2, 3), (2, 1), (2, 4)),
         lower=concatenate_lower,
+        batch=batching(lambda _size, x, *xs, axis: x.concatenate(*xs, axis=axis + 1)),
         doc="the operands one after another along axis",
     )
 )

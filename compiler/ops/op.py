@@ -55,6 +55,13 @@ class Op:
                argument guards it: 0 where false), `types` are the input types and the output type,
                `k` makes expressions (`kernels.kernel.Expressions`).  Layout operations only.
     doc:       one sentence, with the formula.
+    batch:     (b, size, *xs, batched, **attrs) -> output or tuple of them, for a whole batch at
+               once.  Inputs whose flag in `batched` is set carry a leading axis of `size`, and so
+               must every output.  Elementwise operations need none, nor do those without inputs.
+               Helpers: `ops.batching`.
+    jvp:       (b, y, *xs, tangents, **attrs) -> tangent or None of each output (a tuple for an
+               operation with several), where `tangents` has one or None per input.  Only where
+               it cannot be had by transposing `vjp` twice.
 
     Exactly one of `scalar` and `lower` is given, or neither for an operation that the table
     `kernels.lower.STRUCTURED` lowers to a loop nest of its own.
@@ -68,6 +75,8 @@ class Op:
     doc: str
     scalar: Callable[..., Any] | None = None
     lower: Callable[..., Any] | None = None
+    batch: Callable[..., Any] | None = None
+    jvp: Callable[..., Any] | None = None
 
     @property
     def elementwise(self) -> bool:

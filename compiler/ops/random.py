@@ -13,7 +13,10 @@ from fluxc.compiler.ops.checks import check_shape
 from fluxc.compiler.ops.op import Op, ZeroGradient, register
 
 if TYPE_CHECKING:
+    from fluxc.compiler.ir.build import Builder
     from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.ir.graph import Value
+    from fluxc.compiler.ir.types import DType
 
 __all__ = ["philox"]
 
@@ -88,6 +91,59 @@ def random_bits_lower(
     return c0
 
 
+def random_bits_batch(
+    b: Builder,
+    size: Size,
+    seed: Value,
+    step: Value,
+    *,
+    batched: tuple[bool, ...],
+    site: int,
+    shape: tuple[Size, ...],
+) -> Value:
+    """Each example draws bits of its own: those of one tensor with the batch as its first axis.
+
+    With a seed or step for each example, the bits that it would draw alone; by arithmetic, since
+    the operation takes one seed.
+    """
+    whole = (size, *shape)
+    if not any(batched):
+        return b.emit("random_bits", seed, step, site=site, shape=whole)
+
+    def spread(x: Value) -> Any:
+        axes = tuple(range(x.type.rank))
+        return lambda _index: b.emit("broadcast", x, shape=whole, axes=axes)
+
+    index = [b.emit("iota", dtype=i64, shape=whole, axis=a) for a in range(1, len(whole))]
+    k = _Arithmetic(b, whole)
+    return random_bits_lower(k, index, None, spread(seed), spread(step), site=site, shape=shape)
+
+
+class _Arithmetic:
+    """The part of `kernels.kernel.Expressions` that Philox needs, on whole tensors."""
+
+    def __init__(self, b: Builder, shape: tuple[Size, ...]) -> None:
+        self.b, self.shape = b, shape
+
+    def const(self, number: int, dtype: DType) -> Value:
+        return self.b.emit("full", value=number, dtype=dtype, shape=self.shape)
+
+    def size(self, size: Size) -> Value:
+        return self.b.emit("full", value=size, dtype=i64, shape=self.shape)
+
+    def cast(self, x: Value, dtype: DType) -> Value:
+        return self.b.emit("cast", x, dtype=dtype)
+
+    def apply(self, op: str, *xs: Value) -> Value:
+        return self.b.emit(op, *xs)
+
+    def add(self, x: Value, z: Value) -> Value:
+        return self.b.emit("add", x, z)
+
+    def mul(self, x: Value, z: Value) -> Value:
+        return self.b.emit("mul", x, z)
+
+
 def _halves(k: Any, word: Any) -> tuple[Any, Any]:
     """The low and the high u32 of an i64."""
     return k.cast(word, u32), k.cast(k.apply("shift_right", word, k.const(32, i64)), u32)
@@ -111,6 +167,7 @@ register(
         vjp=ZeroGradient("random bits are integers, which carry no derivative"),
         sample=sample_bits,
         lower=random_bits_lower,
+        batch=random_bits_batch,
         doc="element i is word 0 of Philox4x32-10 with counter (i low, i high, step low, site) and "
         "key (seed low, seed high xor step high)",
     )

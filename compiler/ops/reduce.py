@@ -9,6 +9,7 @@ import numpy as np
 
 from fluxc.compiler.ir.dims import product, size_bounds
 from fluxc.compiler.ir.types import i64
+from fluxc.compiler.ops.batching import batching, later
 from fluxc.compiler.ops.checks import check_axes, check_dtype
 from fluxc.compiler.ops.op import Op, ZeroGradient, register
 from fluxc.compiler.ops.reference import quiet
@@ -62,6 +63,7 @@ def reduction(name: str, kinds: str, ufunc: np.ufunc, vjp: Any, sample: Any, doc
             vjp=derivative(vjp) if callable(vjp) else vjp,
             sample=sample,
             doc=doc,
+            batch=batching(lambda _size, x, *, axes: x.emit(name, axes=later(axes))),
         )
     )
 
