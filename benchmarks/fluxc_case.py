@@ -1,6 +1,6 @@
 """One workload of the peer harness under fluxc, in one process: compile, check, time.
 
-Prints a JSON object with the fields of the harness's own workers, so that the rows stand side by side.
+Prints a JSON object with the fields of the harness's own workers, so that rows stand side by side.
 Usage: fluxc_case.py HARNESS WORKDIR WORKLOAD THREADS
 """
 
@@ -84,8 +84,9 @@ def main():
                 got, want = function(*inputs), reference["out0"]
             want = np.asarray(want, np.float64).reshape(np.shape(got))
             error = float(np.abs(np.asarray(got, np.float64) - want).max() / np.abs(want).max())
-        row = {"workload": name, "peer": "fluxc", "threads": threads, "compile_s": compile_s, "rel_error": error}
-        row |= {"correct": error <= 1e-3} | measure.measure(lambda: function(*inputs))
+        row = {"workload": name, "peer": "fluxc", "threads": threads, "compile_s": compile_s}
+        row |= {"rel_error": error, "correct": error <= 1e-3}
+        row |= measure.measure(lambda: function(*inputs))
         row["gflops"] = flops / row["median_ms"] / 1e6
         print(json.dumps(row))
 

@@ -1,10 +1,10 @@
 """Measures fluxc beside its peers and beside the machine, and writes docs/benchmarks.md.
 
-    python benchmarks/run.py --harness ../shared/peers --peer-python PEERS_VENV/bin/python
+    python benchmarks/run.py --harness HARNESS --peer-python PEERS_VENV/bin/python
 
-`--harness` is the folder of the peer harness and `--peer-python` a Python that has the peers installed;
-without them only fluxc and the machine are measured.  Everything is taken in one run on one machine;
-every case runs alone in a fresh process; times are medians.
+`--harness` is the folder of the peer harness and `--peer-python` a Python that has the peers
+installed; without them only fluxc and the machine are measured.  Everything is taken in one run on
+one machine; every case runs alone in a fresh process; times are medians.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CASE = Path(__file__).with_name("fluxc_case.py")
 WORKLOADS = ("mlp_b1", "mlp_b256", "gemm_128x3072x768", "gemm_1024x1024x1024", "train_mlp_b256")
-PEERS = ("torch_eager", "torch_compile", "jax_jit", "onnxruntime", "openvino")
+TRAINING_PEERS = ("torch_eager", "torch_compile", "jax_jit")
+PEERS = (*TRAINING_PEERS, "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ def table(head, rows):
 
 
 def run_json(command, **environment):
-    # Older OpenBLAS builds are pinned to a slow kernel on some machines; a peer runs as it would by itself.
+    # Some machines pin old OpenBLAS builds to a slow kernel; a peer runs as it would by itself.
     hidden = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
     env = {k: v for k, v in os.environ.items() if k not in hidden} | environment
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=env)
+    command = [*map(str, command)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["failed"]
         return {"error": lines[-1][:200]}
@@ -69,11 +71,11 @@ def measure_case(setting, workload, peer, threads):
 
 
 def supports(peer, workload):
-    return not workload.startswith("train_") or peer in ("fluxc", "torch_eager", "torch_compile", "jax_jit")
+    return not workload.startswith("train_") or peer in ("fluxc", *TRAINING_PEERS)
 
 
 def peers_section(setting, threads, rounds):
-    """Median over rounds of each case's median, the rounds interleaved so that all see the same machine."""
+    """Median over rounds of each case's median, interleaved so that all see the same machine."""
     seen = {}
     for _ in range(rounds):
         for workload in WORKLOADS:
@@ -81,7 +83,8 @@ def peers_section(setting, threads, rounds):
                 if supports(peer, workload):
                     row = measure_case(setting, workload, peer, threads)
                     seen.setdefault((workload, peer), []).append(row)
-                    print(workload, peer, threads, row.get("error") or f"{row['median_ms']:.4f} ms", flush=True)
+                    result = row.get("error") or f"{row['median_ms']:.4f} ms"
+                    print(workload, peer, threads, result, flush=True)
     return {case: merge(rows) for case, rows in seen.items()}
 
 
@@ -124,15 +127,16 @@ def peers_table(cases, peak):
 
 
 def digits_section():
-    """Compile time, size, and latency of the digits model, and the time that `import fluxc` takes."""
+    """Compile time, size and latency of the digits model, and the time of `import fluxc`."""
     script = ROOT / "benchmarks" / "digits.py"
     return run_json([sys.executable, script])
 
 
 def digits_table(row):
+    compiled, imported = f"{row['compile_s']:.2f} s", f"{row['import_s']:.3f} s"
     budget = [
-        ["compile the digits model with its training step, warm Python", f"{row['compile_s']:.2f} s", "2 s"],
-        ["`import fluxc` in a fresh process, beyond Python's own start", f"{row['import_s']:.3f} s", "0.2 s"],
+        ["compile the digits model with its training step, warm Python", compiled, "2 s"],
+        ["`import fluxc` in a fresh process, beyond Python's own start", imported, "0.2 s"],
         ["the artifact's library", f"{row['library_bytes'] / 1024:.0f} KiB", "150 KiB"],
         ["`predict` at batch 1 from Python, one thread", f"{row['predict_us']:.2f} us", "10 us"],
         ["`train_step` at batch 64 from Python, one thread", f"{row['train_us']:.0f} us", ""],
@@ -141,7 +145,8 @@ def digits_table(row):
 
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     a.add_argument("--harness", type=Path)
     a.add_argument("--peer-python")
     a.add_argument("--rounds", type=int, default=3)
@@ -151,7 +156,8 @@ def main():
     from contraction import contraction_table, peak_gflops
 
     peak = {threads: peak_gflops(threads) for threads in (1, 2)}
-    sections = [HEADER.format(machine=machine(), date=time.strftime("%Y-%m-%d"), one=peak[1], two=peak[2])]
+    date = time.strftime("%Y-%m-%d")
+    sections = [HEADER.format(machine=machine(), date=date, one=peak[1], two=peak[2])]
     sections += ["## The digits model", digits_table(digits_section())]
     sections += ["## Matrix products, one thread, constant weights, f32", contraction_table()]
     if args.harness and args.peer_python:
@@ -162,7 +168,8 @@ def main():
         for threads in (1, 2):
             cases = peers_section(setting, threads, args.rounds)
             name = "one thread" if threads == 1 else f"{threads} threads"
-            sections += [f"## Beside the peers, {name}: milliseconds", peers_table(cases, peak[threads])]
+            sections += [f"## Beside the peers, {name}: milliseconds"]
+            sections += [peers_table(cases, peak[threads])]
     args.output.write_text("\n\n".join(sections) + "\n")
 
 
@@ -176,12 +183,13 @@ def machine():
 HEADER = """\
 # Benchmarks
 
-Written by `python benchmarks/run.py` on {date}: {machine}. Every number is a median, taken in this one run on this
-machine; other tenants of the machine add noise of some percent. Measured FMA peak, f32: {one:.0f} GFLOP/s with one
-thread, {two:.0f} with two.
+Written by `python benchmarks/run.py` on {date}: {machine}. Every number is a median, taken in this
+one run on this machine; other tenants of the machine add noise of some percent. Measured FMA peak,
+f32: {one:.0f} GFLOP/s with one thread, {two:.0f} with two.
 
-The peers run as their makers advise (see the harness's own notes); fluxc runs what a user gets: `driver.compile_file`, then
-the package's entry called from Python with NumPy arrays and all checks, with a symbolic batch size."""
+The peers run as their makers advise (see the harness's own notes); fluxc runs what a user gets:
+`driver.compile_file`, then the package's entry called from Python with NumPy arrays and all checks,
+with a symbolic batch size."""
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,7 @@
 """The command line: `fluxc compile`, `run`, `inspect`, `ir`.
 
-Exit status 0 on success, 1 when the input is at fault (one message, no traceback), 2 for wrong usage.
+Exit status: 0 on success, 1 when the input is at fault (one message, no traceback), 2 for wrong
+usage.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _root(
 
 @contextmanager
 def _steps(verbose: bool) -> Iterator[driver.Report]:
-    """Show the running step on a terminal, every step with its time if verbose, nothing in a pipe."""
+    """The running step on a terminal, every step with its time if verbose, nothing in a pipe."""
     begun = time.perf_counter()
 
     def report_line(step: str) -> None:
@@ -72,9 +73,9 @@ def _steps(verbose: bool) -> Iterator[driver.Report]:
         yield report_line
     elif err.is_terminal:
         with err.status("fluxc") as status:
-            yield lambda step: status.update(step)
+            yield status.update
     else:
-        yield lambda step: None
+        yield driver.silent
 
 
 @app.command("compile")

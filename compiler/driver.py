@@ -1,6 +1,6 @@
 """The way of a model through the compiler: file -> entries -> programs -> native code -> artifact.
 
-Each step is a plain function from one immutable value to the next; this file only puts them in a row.
+Each step is a plain function from one immutable value to the next; this file puts them in a row.
 """
 
 from __future__ import annotations
@@ -34,10 +34,17 @@ __all__ = [
     "load_package",
     "lower",
     "print_stage",
+    "silent",
 ]
 
 VERSION = "0.1.0"
 Report: TypeAlias = Callable[[str], None]
+
+
+def silent(step: str) -> None:
+    """Report nothing."""
+
+
 """Is told the name of each step as it begins."""
 
 
@@ -110,7 +117,7 @@ def _dump(name: str, graph: Graph) -> None:
         print(f"; after {name}\n{graph}", file=sys.stderr)  # noqa: T201
 
 
-def lower(spec: ModelSpec, target: Target, report: Report = lambda step: None) -> list[Program]:
+def lower(spec: ModelSpec, target: Target, report: Report = silent) -> list[Program]:
     """Optimise and plan every entry."""
     from fluxc.compiler.kernels.plan import plan
 
@@ -157,7 +164,7 @@ def compile_spec(
     weights: str | Path | None = None,
     entries: tuple[str, ...] = (),
     threads: int = 0,
-    report: Report = lambda step: None,
+    report: Report = silent,
 ) -> Compiled:
     """Compile traced entries into the artifact folder `output`.
 
@@ -226,7 +233,14 @@ STAGES = ("graph", "grad", "opt", "loops", "llvm", "asm")
 """The forms of a model on its way, in order."""
 
 
-def print_stage(spec: ModelSpec, stage: str, *, entries: tuple[str, ...] = (), target: str = "native", cpu: str | None = None) -> str:  # fmt: skip
+def print_stage(
+    spec: ModelSpec,
+    stage: str,
+    *,
+    entries: tuple[str, ...] = (),
+    target: str = "native",
+    cpu: str | None = None,
+) -> str:
     """The text of the chosen entries at one of `STAGES`."""
     chosen = _select(spec, entries)
     if stage in ("graph", "grad"):

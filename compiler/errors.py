@@ -43,7 +43,8 @@ class FluxcError(Exception):
         got: str = "",
         hint: str = "",
     ) -> None:
-        self.summary, self.loc, self.expected, self.got, self.hint = summary, loc, expected, got, hint
+        self.summary, self.loc = summary, loc
+        self.expected, self.got, self.hint = expected, got, hint
         super().__init__(summary)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Every environment variable that the compiler reads: name, default, meaning.  Nothing else reads one."""
+"""Every environment variable that the compiler reads; nothing else reads one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Knob:
 KNOBS = {
     k.name: k
     for k in (
-        Knob("FLUXC_DUMP", "", "print the graph after this pass on standard error; `all`: every pass"),
+        Knob("FLUXC_DUMP", "", "graph printed to standard error after this pass; `all`: each"),
         Knob("FLUXC_VERIFY", "1", "1: verify the graph after every pass; 0: never"),
-        Knob("FLUXC_CC", "", "the C compiler that builds artifacts; empty: cc, gcc or clang on PATH"),
+        Knob("FLUXC_CC", "", "C compiler that builds artifacts; empty: cc, gcc or clang on PATH"),
         Knob("FLUXC_CACHE", "", "folder of compiled runtimes; empty: the user's cache folder"),
     )
 }

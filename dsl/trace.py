@@ -26,7 +26,7 @@ _CURRENT: ContextVar[Trace | None] = ContextVar("fluxc_trace", default=None)
 _HINT = "call it inside a function under @fx.export, or through fx.jit(f)"
 
 
-class NeedsSize(Exception):  # noqa: N818
+class NeedsSize(Exception):
     """The program reads a part that exists only if `size` is at least `least`."""
 
     def __init__(self, size: Size, least: int, error: FluxcError) -> None:

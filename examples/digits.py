@@ -65,7 +65,7 @@ np.save(sys.argv[3], digits.predict(np.load(sys.argv[2])))
 
 
 def predict_without_fluxc(artifact, x):
-    """What the artifact predicts in a Python process that has NumPy and the standard library alone."""
+    """What the artifact predicts in a Python process that has NumPy and nothing else."""
     x_file, out_file = artifact.parent / "x.npy", artifact.parent / "p.npy"
     np.save(x_file, x)
     numpy_folder = artifact.parent / "numpy_only"
@@ -100,7 +100,7 @@ def main():
     deployed = predict_without_fluxc(build / "digits", x_test)
     if not np.array_equal(deployed, compiled.predict(x_test)):
         sys.exit("the deployed artifact predicts something else")
-    print(f"deployed artifact: {build / 'digits'} (the same predictions, bit for bit, without fluxc)")
+    print(f"deployed artifact: {build / 'digits'} (bit for bit the same, without fluxc)")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class CompiledGraphs:
         return self.package.Model(threads=threads)
 
     def within_index_ranges(self, name, arrays):
-        """The arrays, those that an entry uses as indices brought into the range that calls are checked for."""
+        """The arrays, indices among them brought into the range that a call is checked for."""
         ranges = self.programs[name].index_ranges or (None,) * len(arrays)
         pairs = zip(arrays, ranges, strict=True)
         return [a if r is None else np.clip(a, r[0], max(r[1] - 1, r[0])) for a, r in pairs]
@@ -56,7 +56,7 @@ def expected(graph, arrays):
 
 
 def assert_agrees(got, want, dtype, *, scale=1.0, context=""):
-    """`got`, stored as `dtype`, is `want` within the dtype's tolerance; exactly, unless it is a float."""
+    """`got`, stored as `dtype`, is `want`: floats within the dtype's tolerance, others exactly."""
     assert got.shape == want.shape, f"{context}: shape {got.shape} instead of {want.shape}"
     if not dtype.is_float:
         np.testing.assert_array_equal(got, want, err_msg=context)
@@ -65,4 +65,5 @@ def assert_agrees(got, want, dtype, *, scale=1.0, context=""):
     rounded = widen(round_to(want, dtype), dtype)
     tolerance = TOLERANCE[dtype.name]
     bound = tolerance * max(scale, 1.0)
-    np.testing.assert_allclose(widen(got, dtype), rounded, rtol=tolerance, atol=bound, err_msg=context)
+    stored = widen(got, dtype)
+    np.testing.assert_allclose(stored, rounded, rtol=tolerance, atol=bound, err_msg=context)

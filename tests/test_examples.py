@@ -16,7 +16,8 @@ def blocks(language):
 
 
 def run(*command, cwd):
-    return subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False)
+    command = [*map(str, command)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_the_digits_are_learned_deployed_and_predicted_alike(tmp_path):
@@ -29,7 +30,8 @@ def test_the_readme_s_model_compiles_trains_and_predicts(tmp_path):
     model, use = blocks("python")
     (tmp_path / "model.py").write_text(model)
     (tmp_path / "use.py").write_text(use)
-    compiled = run(sys.executable, "-m", "fluxc.compiler", "compile", "model.py", "-o", "build/model", cwd=tmp_path)
+    fluxc = (sys.executable, "-m", "fluxc.compiler")
+    compiled = run(*fluxc, "compile", "model.py", "-o", "build/model", cwd=tmp_path)
     assert compiled.returncode == 0, compiled.stderr
     used = run(sys.executable, "use.py", cwd=tmp_path)
     assert used.returncode == 0, used.stderr

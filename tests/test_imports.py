@@ -66,11 +66,12 @@ def imported(name, path):
                 parent = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parent, *([base] if base else [])])
             yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in MODULES)
+            inside = (f"{base}.{alias.name}" for alias in node.names)
+            yield from (name for name in inside if name in MODULES)
 
 
 def layer_of(name):
-    """Index of the layer, and the member of it, that a module belongs to: the longest prefix wins."""
+    """The layer, and the member of it, that a module belongs to: the longest prefix wins."""
     found = [
         (len(member), index, member)
         for index, layer in enumerate(LAYERS)
@@ -93,40 +94,42 @@ def test_imports_point_one_way(name):
         assert not other.startswith("fluxc.runtime"), f"{name} imports {other}"
         (mine, my_layer), (its, its_layer) = layer_of(name), layer_of(other)
         entry = name == "fluxc.compiler.__main__" and other == "fluxc.compiler.cli"
-        assert mine < its or my_layer == its_layer or entry, f"{name} imports {other}, a layer above or beside it"
+        allowed = mine < its or my_layer == its_layer or entry
+        assert allowed, f"{name} imports {other}, a layer above or beside it"
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_third_party_packages_stay_at_home(name):
     for other in imported(name, MODULES[name]):
         home = HOMES.get(other.split(".")[0])
-        assert home is None or name.startswith(home), f"{name} imports {other}, which belongs to {home}"
+        allowed = home is None or name.startswith(home)
+        assert allowed, f"{name} imports {other}, which belongs to {home}"
+
+
+def printed(script):
+    command = [sys.executable, "-c", script]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
 
 def loaded_after(code):
-    script = f"import sys; {code}; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
+    loaded = printed(f"import sys; {code}; print(*sys.modules)").split()
+    return {name.split(".")[0] for name in loaded}
 
 
 def test_importing_the_dsl_loads_no_back_end():
-    assert not loaded_after("import fluxc, fluxc.nn, fluxc.optim") & {"llvmlite", "lark", "triton", "typer", "rich"}
+    back_ends = {"llvmlite", "lark", "triton", "typer", "rich"}
+    assert not loaded_after("import fluxc, fluxc.nn, fluxc.optim") & back_ends
 
 
 def test_the_runtime_stands_alone():
     binding = ROOT / "runtime" / "binding.py"
-    third_party = {
-        n.split(".")[0] for n in imported("fluxc.runtime.binding", binding)
-    } - set(sys.stdlib_module_names)
-    assert third_party <= {"numpy"}
+    packages = {n.split(".")[0] for n in imported("fluxc.runtime.binding", binding)}
+    assert packages <= {"numpy", *sys.stdlib_module_names}
 
 
 def test_importing_fluxc_is_quick():
     """Under 0.2 s of processor time beyond what NumPy itself takes to import is far too much."""
-    script = "import time, numpy; t = time.process_time(); import fluxc; print(time.process_time() - t)"
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    runs = [
-        float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env).stdout)
-        for _ in range(3)
-    ]
-    assert min(runs) < 0.2
+    clock = "time.process_time()"
+    script = f"import time, numpy; t = {clock}; import fluxc; print({clock} - t)"
+    assert min(float(printed(script)) for _ in range(3)) < 0.2

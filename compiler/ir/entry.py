@@ -20,8 +20,9 @@ __all__ = ["Entry", "Export", "ModelSpec", "Storage"]
 class Storage:
     """A tensor that lives in the model between calls.
 
-    name:      `layers.0.weight`; optimiser state is `optimizer.<entry>.<slot>.<parameter>`, a
-               hyper-parameter `optimizer.<entry>.<name>`, the random state `random.seed`, `random.step`.
+    name:      `layers.0.weight`; optimiser state is `optimizer.<entry>.<slot>.<parameter>`,
+               a hyper-parameter `optimizer.<entry>.<name>`, random numbers `random.seed` and
+               `random.step`.
     type:      its type; every size is an integer.
     kind:      parameter, state, optimizer, hyper, seed or step.
     init:      the number that fills it, or a function of a NumPy generator that makes it.

@@ -12,7 +12,10 @@ from fluxc.compiler.ir.dims import Size, product, size_symbols
 if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Symbol
 
-__all__ = ["DTYPES", "DType", "TensorType", "bf16", "bool_", "f16", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"]  # fmt: skip
+__all__ = [
+    "DTYPES", "DType", "TensorType", "bf16", "bool_", "f16", "f32", "f64",
+    "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +40,15 @@ class DType:
 
     @property
     def numpy(self) -> np.dtype:
-        """How NumPy stores it.  bf16, which NumPy lacks, is stored as the upper half of an f32 in uint16."""
+        """How NumPy stores it: bf16, which it lacks, as the upper half of an f32 in uint16."""
         return _NUMPY[self.name]
 
     def __str__(self) -> str:
         return self.name
 
 
-f64, f32, f16, bf16 = (DType(n, "f", b) for n, b in (("f64", 64), ("f32", 32), ("f16", 16), ("bf16", 16)))  # fmt: skip
+f64, f32, f16 = (DType(f"f{b}", "f", b) for b in (64, 32, 16))
+bf16 = DType("bf16", "f", 16)
 i64, i32, i16, i8 = (DType(f"i{b}", "i", b) for b in (64, 32, 16, 8))
 u64, u32, u16, u8 = (DType(f"u{b}", "u", b) for b in (64, 32, 16, 8))
 bool_ = DType("bool", "b", 8)
@@ -53,9 +57,10 @@ DTYPES: dict[str, DType] = {
     d.name: d for d in (f64, f32, f16, bf16, i64, i32, i16, i8, u64, u32, u16, u8, bool_)
 }
 _NUMPY = {
-    name: np.dtype(np.uint16 if name == "bf16" else np.bool_ if d.kind == "b" else f"{d.kind}{d.itemsize}")
+    name: np.dtype(f"{d.kind}{d.itemsize}")  # b1 is NumPy's bool
     for name, d in DTYPES.items()
-}  # fmt: skip
+    if d != bf16
+} | {"bf16": np.dtype(np.uint16)}
 
 
 @dataclass(frozen=True, slots=True)

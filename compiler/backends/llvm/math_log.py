@@ -130,4 +130,3 @@ def _log_of_root(a: LlvmScalar, inner: LlvmScalar) -> LlvmScalar:
 def atanh(x: LlvmScalar) -> LlvmScalar:
     a = x.abs()
     return (_log1p(a * 2.0 / (1.0 - a), a.like(0.0)) * 0.5).copysign(x)
-

@@ -97,5 +97,3 @@ def _times_half_pi(high: LlvmScalar, low: LlvmScalar) -> tuple[LlvmScalar, LlvmS
     first, second = poly.HALF_PI[64]
     product, lost = times(high, high.like(first))
     return sum_of_two(product, lost + (high * second + low * first))
-
-
