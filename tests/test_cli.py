@@ -1,11 +1,10 @@
 """The command line does what its help says, on a real model."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command_line import fluxc, fluxc_process
 
 pytestmark = pytest.mark.cc
 
@@ -29,16 +28,11 @@ def train_step(x: fx.f32["batch", 6], y: fx.i32["batch"]):
 """
 
 
-def fluxc(*arguments, cwd):
-    command = [sys.executable, "-m", "fluxc.compiler", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     (folder / "m.py").write_text(MODEL)
-    result = fluxc("compile", "m.py", "-o", "build/m", cwd=folder)
+    result = fluxc_process("compile", "m.py", "-o", "build/m", cwd=folder)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), result.stderr
     rng = np.random.default_rng(0)
     np.save(folder / "x.npy", rng.normal(size=(7, 6)).astype(np.float32))
@@ -59,7 +53,7 @@ def test_compiling_twice_gives_the_same_bytes(folder):
 
 
 def test_run_writes_the_result(folder):
-    result = fluxc("run", "build/m", "predict", "--x", "x.npy", "-o", "p.npy", cwd=folder)
+    result = fluxc_process("run", "build/m", "predict", "--x", "x.npy", "-o", "p.npy", cwd=folder)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     p = np.load(folder / "p.npy")
     assert p.shape == (7, 3)
