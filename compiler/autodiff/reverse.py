@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.graph import Graph, Node, Value
 
-__all__ = ["pullback", "vjp"]
+__all__ = ["drop_unneeded", "input_cotangents", "pullback", "vjp"]
 
 
 def pullback(
@@ -45,11 +45,11 @@ def pullback(
     for node in reversed(nodes):
         if any(v in total for v in node.outputs) and any(v in active for v in node.inputs):
             with b.at(node.loc):
-                for value, cotangent in _input_cotangents(b, node, total):
+                for value, cotangent in input_cotangents(b, node, total):
                     if value in active:
                         _accumulate(b, total, value, cotangent)
     results = [total.get(v) for v in wrt]
-    _drop_unneeded(b, before, [v for v in results if v is not None])
+    drop_unneeded(b, before, [v for v in results if v is not None])
     return results
 
 
@@ -85,7 +85,7 @@ def _accumulate(b: Builder, total: dict[Value, Value], value: Value, cotangent: 
     total[value] = b.emit("add", total[value], cotangent) if value in total else cotangent
 
 
-def _input_cotangents(
+def input_cotangents(
     b: Builder, node: Node, total: dict[Value, Value]
 ) -> list[tuple[Value, Value]]:
     """What one node passes back to its inputs."""
@@ -111,7 +111,7 @@ def _zero(b: Builder, value: Value) -> Value:
     return b.emit("full", value=number, dtype=dtype, shape=value.type.shape)
 
 
-def _drop_unneeded(b: Builder, before: int, results: Iterable[Value]) -> None:
+def drop_unneeded(b: Builder, before: int, results: Iterable[Value]) -> None:
     """Of the nodes added since `before`, keep those that `results` need."""
     needed = set(results)
     kept: list[Node] = []

@@ -116,7 +116,10 @@ def random_bits_batch(
 
     index = [b.emit("iota", dtype=i64, shape=whole, axis=a) for a in range(1, len(whole))]
     k = _Arithmetic(b, whole)
-    return random_bits_lower(k, index, None, spread(seed), spread(step), site=site, shape=shape)
+    bits: Value = random_bits_lower(
+        k, index, None, spread(seed), spread(step), site=site, shape=shape
+    )
+    return bits
 
 
 class _Arithmetic:
