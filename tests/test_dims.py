@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.dims import (
     Dim,
     Symbol,
@@ -229,3 +231,38 @@ def test_proofs_look_inside_quotients_maxima_and_minima():
     assert is_at_least(m - floordiv(m, 2), 1)
     assert not is_at_least(n - half, half)
     assert not is_at_least(half, 1)
+
+
+def test_exact_quotients_cancel():
+    """What a multiple says about a quotient is used in both directions."""
+    rows, n = dim("rows", min=8, max=64, multiple_of=8), dim("n")
+    assert 8 * (rows // 8) == rows
+    assert 24 * floordiv(3 * rows, 24) == 3 * rows
+    assert str(floordiv(3 * rows, 24)) == "rows//8"
+    assert 8 * (n // 8) != n
+    assert (rows // 8) * 16 + 3 == 2 * rows + 3
+    assert parse_size(str(rows // 8), {"rows": Symbol("rows", 8, 64, 8)}) == rows // 8
+
+
+def test_order_is_known_where_ranges_decide_it():
+    """`<` and truth of a size answer for every value of its range, or not at all."""
+    rows, n = dim("rows", min=8, max=64), dim("n")
+    assert rows > 7
+    assert 65 > rows
+    assert rows <= 64
+    assert not rows < 8
+    assert n >= 0
+    assert n + 1 > n
+    assert bool(rows)
+    for question in (lambda: n > 3, lambda: rows < 9, lambda: bool(n), lambda: n >= rows):
+        with pytest.raises(ShapeError, match="known only when the program runs"):
+            question()
+
+
+def test_sizes_meet_integers_alone():
+    """Other operands are left to their own operators."""
+    n = dim("n")
+    assert n * np.int64(2) == 2 * n
+    for wrong in (lambda: n * 0.5, lambda: 1 / n, lambda: n + "m"):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            wrong()

@@ -8,14 +8,18 @@ What a polynomial cannot say (`n // 2`, `max(n - 1, 0)`) is an opaque atom insid
 from __future__ import annotations
 
 import ast
+import functools
 import keyword
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias, Union
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union, cast
+
+from fluxc.compiler.errors import ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = [
     "Atom",
@@ -66,45 +70,90 @@ class Opaque:
         return f"{self.kind}({self.left}, {self.right})"
 
 
+T = TypeVar("T")
 Atom: TypeAlias = Symbol | Opaque
 Monomial: TypeAlias = tuple[Atom, ...]  # sorted by text, repeated for powers; () is the constant 1
 Size: TypeAlias = Union[int, "Dim"]
 
 
+def _with_sizes(f: Callable[[Dim, Size], T]) -> Callable[[Dim, Size], T]:
+    """Arithmetic with sizes alone: a tensor's own operators take the rest, or nobody does."""
+
+    @functools.wraps(f)
+    def operator(self: Dim, other: Any) -> T:
+        if isinstance(other, int | Dim):
+            return f(self, other)
+        # NotImplemented is what Python asks of an operator, and of no declared type.
+        return f(self, int(other)) if isinstance(other, Integral) else cast("T", NotImplemented)
+
+    return operator
+
+
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """A non-constant polynomial with integer coefficients.  Build it with `dim` and arithmetic."""
+    """A non-constant polynomial with integer coefficients.  Build it with `dim` and arithmetic.
+
+    `==` holds for sizes that are one for all values of their symbols.  The order of two sizes is
+    known where their ranges decide it.  Errors  ShapeError elsewhere.
+    """
 
     terms: tuple[tuple[Monomial, int], ...]  # sorted by text, no zero coefficient
 
+    @_with_sizes
     def __add__(self, other: Size) -> Size:
         return _canonical(_terms(self) + _terms(other))
 
+    @_with_sizes
     def __mul__(self, other: Size) -> Size:
         return _canonical(
             [(_monomial(a + b), x * y) for a, x in _terms(self) for b, y in _terms(other)]
         )
 
     def __neg__(self) -> Size:
-        return self * -1
+        return _canonical([(m, -f) for m, f in self.terms])
 
+    @_with_sizes
     def __sub__(self, other: Size) -> Size:
         return self + -other
 
+    @_with_sizes
     def __rsub__(self, other: Size) -> Size:
         return -self + other
 
+    @_with_sizes
     def __floordiv__(self, other: Size) -> Size:
         return floordiv(self, other)
 
+    @_with_sizes
     def __mod__(self, other: Size) -> Size:
         return self - floordiv(self, other) * other
 
+    @_with_sizes
     def __rfloordiv__(self, other: Size) -> Size:
         return floordiv(other, self)
 
+    @_with_sizes
     def __rmod__(self, other: Size) -> Size:
         return other - floordiv(other, self) * self
+
+    @_with_sizes
+    def __lt__(self, other: Size) -> bool:
+        return _decided(self, other, "<", is_at_least(other - 1, self), is_at_least(self, other))
+
+    @_with_sizes
+    def __le__(self, other: Size) -> bool:
+        return _decided(self, other, "<=", is_at_least(other, self), is_at_least(self - 1, other))
+
+    @_with_sizes
+    def __gt__(self, other: Size) -> bool:
+        return _decided(self, other, ">", is_at_least(self - 1, other), is_at_least(other, self))
+
+    @_with_sizes
+    def __ge__(self, other: Size) -> bool:
+        return _decided(self, other, ">=", is_at_least(self, other), is_at_least(other - 1, self))
+
+    def __bool__(self) -> bool:
+        return _decided(self, 0, "!=", is_at_least(self, 1) or is_at_least(-1, self), False)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -119,6 +168,15 @@ class Dim:
 
     def __repr__(self) -> str:
         return f"Dim({self})"
+
+
+def _decided(left: Size, right: Size, relation: str, yes: bool, no: bool) -> bool:
+    if not yes and not no:
+        raise ShapeError(
+            f"whether {left} {relation} {right} is known only when the program runs",
+            hint="fx.where(fx.array(size) > 1, x, y), or a range: fx.dim('n', min=..., max=...)",
+        )
+    return yes
 
 
 def _term_text(monomial: Monomial, factor: int) -> str:
@@ -153,7 +211,7 @@ def _order(term: tuple[Monomial, int]) -> tuple[int, str]:
 
 def _canonical(terms: Iterable[tuple[Monomial, int]]) -> Size:
     total: dict[Monomial, int] = {}
-    for monomial, factor in terms:
+    for monomial, factor in _without_exact_quotients(terms):
         total[monomial] = total.get(monomial, 0) + factor
     kept = sorted(((m, f) for m, f in total.items() if f), key=_order)
     if not kept:
@@ -161,6 +219,29 @@ def _canonical(terms: Iterable[tuple[Monomial, int]]) -> Size:
     if len(kept) == 1 and kept[0][0] == ():
         return kept[0][1]
     return Dim(tuple(kept))
+
+
+def _without_exact_quotients(
+    terms: Iterable[tuple[Monomial, int]],
+) -> Iterator[tuple[Monomial, int]]:
+    """The terms, where `8*(n//8)` is n if n is known to be a multiple of 8."""
+    for monomial, factor in terms:
+        for atom in monomial:
+            divisor = _exact_divisor(atom)
+            if divisor and isinstance(atom, Opaque) and factor % divisor == 0:
+                rest, times = _without(monomial, atom), factor // divisor
+                inner = [(_monomial(m + rest), f * times) for m, f in _terms(atom.left)]
+                yield from _without_exact_quotients(inner)
+                break
+        else:
+            yield monomial, factor
+
+
+def _exact_divisor(atom: Atom) -> int:
+    """d, where the atom is `x // d` of an x that d divides; else 0."""
+    if not isinstance(atom, Opaque) or atom.kind != "floordiv" or not isinstance(atom.right, int):
+        return 0
+    return atom.right if is_multiple_of(atom.left, atom.right) else 0
 
 
 def symbol_size(symbol: Symbol) -> Size:
@@ -203,7 +284,9 @@ def floordiv(left: Size, right: Size) -> Size:
         low, high = size_bounds(rest)
         if low >= 0 and high < right:
             return whole
-        return whole + _opaque("floordiv", rest, right)
+        common = math.gcd(right, *(f for _, f in _terms(rest)))
+        rest = _canonical([(m, f // common) for m, f in _terms(rest)])
+        return whole + _opaque("floordiv", rest, right // common)
     return _opaque("floordiv", left, right)
 
 

@@ -118,8 +118,9 @@ def _linearise(k: Any, index: Any, shape: Sizes) -> Any:
 def _delinearise(k: Any, line: Any, shape: Sizes) -> list[Any]:
     """Split a linear position; the outermost axis needs no remainder."""
     result: list[Any] = []
-    for axis, size in enumerate(s or 1 for s in shape):  # nothing is read of an empty tensor
-        position = k.floordiv(line, k.size(product(s or 1 for s in shape[axis + 1 :])))
+    sizes = [1 if s == 0 else s for s in shape]  # nothing is read of an empty tensor
+    for axis, size in enumerate(sizes):
+        position = k.floordiv(line, k.size(product(sizes[axis + 1 :])))
         outermost = all(s == 1 for s in shape[:axis])
         whole = position if outermost else k.mod(position, k.size(size))
         result.append(k.size(0) if size == 1 else whole)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxc.compiler.errors import ShapeError
-from fluxc.compiler.ir.dims import Dim, Size, exact_quotient, product
+from fluxc.compiler.ir.dims import Dim, Size, exact_quotient, floordiv, is_multiple_of, product
 from fluxc.tensor import Tensor, TensorLike, as_tensor, broadcast, cast, common_dtype, scalar
 from fluxc.trace import emit, fail
 
@@ -71,6 +71,8 @@ def reshape(x: TensorLike, shape: Any) -> Tensor:
     if -1 in sizes:
         rest = product(s for s in sizes if s != -1)
         whole = exact_quotient(x.size, rest) if rest != 0 else None
+        if whole is None and isinstance(rest, int) and rest and is_multiple_of(x.size, rest):
+            whole = floordiv(x.size, rest)
         if whole is None:
             fail(
                 ShapeError,
