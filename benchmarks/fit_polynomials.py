@@ -69,9 +69,7 @@ ERFC_WEIGHT = lambda x: mp.erfc(x) / mp.erf(x)
 # fmt: off
 FITS = [
     Fit("EXP", "(exp(r) - 1 - r) / r**2", _taylor(lambda r: (mp.exp(r) - 1 - r) / r**2),
-        lambda r: r**2 / mp.exp(r), -HALF_LN2, HALF_LN2),
-    Fit("EXPM1", "(exp(r) - 1 - r) / r**2", _taylor(lambda r: (mp.exp(r) - 1 - r) / r**2),
-        _taylor(lambda r: r**2 / mp.expm1(r)), -HALF_LN2, HALF_LN2),
+        _taylor(lambda r: r**2 / mp.expm1(r)), -HALF_LN2, HALF_LN2),  # exp itself asks for less
     Fit("LOG", "(log(1+f) - f + f**2/2) / f**3",
         _taylor(lambda f: (mp.log(1 + f) - f + f**2 / 2) / f**3),
         _taylor(lambda f: f**3 / mp.log(1 + f)), LOG_LOW, LOG_HIGH, (32,)),
@@ -202,7 +200,6 @@ def constants() -> dict[str, dict[int, list[float]]]:
         "HALF_PI_SHORT": {64: pieces(mp.pi / 2, 64, (33, 33, 33, 53))},
         "LN2_THREE": {64: pieces(mp.log(2), 64, (40, 40, 53))},
         "TWO_THIRDS": {64: pieces(mp.mpf(2) / 3, 64, (53, 53))},
-        "LOG2_E": {64: pieces(1 / mp.log(2), 64, (53, 53))},
     }
 
 

@@ -23,7 +23,6 @@ __all__ = [
 ]  # fmt: skip
 
 Shape: TypeAlias = tuple[int, ...]
-Init: TypeAlias = "Callable[[np.random.Generator, Shape], np.ndarray]"
 
 
 def nfan(shape: Shape) -> tuple[int, int]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from llvmlite import binding, ir
 
-from fluxc.compiler.backends.llvm.scalar import LlvmScalar, declare_target, memory_type
+from fluxc.compiler.backends.llvm.scalar import LlvmScalar
+from fluxc.compiler.backends.llvm.values import declare_target, memory_type
 from fluxc.compiler.kernels.schedule import Target
 
 if TYPE_CHECKING:

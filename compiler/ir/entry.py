@@ -68,10 +68,6 @@ class Entry:
     forward: Graph | None = None
     loc: Loc | None = None
 
-    @property
-    def output_values(self) -> tuple[Any, ...]:
-        return self.graph.results[: len(self.outputs)]
-
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:

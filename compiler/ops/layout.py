@@ -32,7 +32,6 @@ __all__: list[str] = []
 
 Axes = tuple[int, ...]
 Sizes = tuple["Size", ...]
-Sample = tuple[tuple[np.ndarray, ...], dict[str, Any]]
 
 
 # ---- broadcast

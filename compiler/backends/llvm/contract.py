@@ -15,10 +15,11 @@ from llvmlite import ir
 
 from fluxc.compiler.backends.llvm import memory
 from fluxc.compiler.backends.llvm.loops import KERNEL_TYPE, open_kernel
-from fluxc.compiler.backends.llvm.scalar import llvm_type, number
+from fluxc.compiler.backends.llvm.scalar import number
 from fluxc.compiler.backends.llvm.scope import Lanes, Scope
 from fluxc.compiler.backends.llvm.stage import copy_panel, zero_rows
 from fluxc.compiler.backends.llvm.tile import I64, Plane, Tile, emit_tile, moved
+from fluxc.compiler.backends.llvm.values import llvm_type
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import is_multiple_of, size_bounds
 from fluxc.compiler.kernels.contraction import (

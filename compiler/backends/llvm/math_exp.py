@@ -65,7 +65,7 @@ def _exp_of(r: LlvmScalar) -> LlvmScalar:
 
 
 def _expm1_of(r: LlvmScalar) -> LlvmScalar:
-    return (r * r).fma(horner(r, poly.EXPM1), r)
+    return (r * r).fma(horner(r, poly.EXP), r)
 
 
 @function

@@ -25,6 +25,7 @@ from fluxc.compiler.backends.llvm.arithmetic import (
 )
 from fluxc.compiler.backends.llvm.math_exp import nearest
 from fluxc.compiler.backends.llvm.math_pi import large_argument
+from fluxc.compiler.backends.llvm.values import merge
 from fluxc.compiler.ir.types import f64
 
 if TYPE_CHECKING:
@@ -74,13 +75,8 @@ def _where_large(large: LlvmScalar, x: LlvmScalar, near: Turned) -> Turned:
     last = b.block
     b.branch(done)
     b.position_at_end(done)
-    merged = []
-    for ours, theirs in zip(near, far, strict=True):
-        phi = b.phi(ours.v.type)
-        phi.add_incoming(ours.v, before)
-        phi.add_incoming(theirs, last)
-        merged.append(ours.with_value(phi))
-    return Turned(*merged)
+    merged = merge(b, (before, [part.v for part in near]), (last, far))
+    return Turned(*(part.with_value(v) for part, v in zip(near, merged, strict=True)))
 
 
 def _lane_by_lane(large: LlvmScalar, x: LlvmScalar, near: Turned) -> list[ir.Value]:

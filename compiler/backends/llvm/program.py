@@ -23,8 +23,8 @@ from fluxc.compiler.backends.llvm.descriptor import (
     entry_storages,
 )
 from fluxc.compiler.backends.llvm.loops import KERNEL_TYPE, emit_nest, parallel_count
-from fluxc.compiler.backends.llvm.scalar import declare_target
 from fluxc.compiler.backends.llvm.sizes import Sizes, emit_bounded
+from fluxc.compiler.backends.llvm.values import declare_target
 from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.kernels.contraction import contract_tasks
 from fluxc.compiler.kernels.kernel import Contract, kernel_symbols

@@ -13,13 +13,9 @@ from llvmlite import ir
 from fluxc.compiler.backends.llvm import casts, integers, math, rounding
 from fluxc.compiler.backends.llvm.values import (
     constant,
-    declare_target,
-    features,
     first_lane,
     intrinsic,
     lanes_of,
-    llvm_type,
-    memory_type,
     poison,
     splat_constant,
 )
@@ -30,15 +26,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.types import DType
 
-__all__ = [
-    "LlvmScalar",
-    "constant",
-    "declare_target",
-    "features",
-    "llvm_type",
-    "memory_type",
-    "number",
-]
+__all__ = ["LlvmScalar", "number"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +52,7 @@ class LlvmScalar:
 
     def like(self, number: float | bool) -> LlvmScalar:
         """The constant, of this dtype and this many lanes."""
-        return self.with_value(constant(self.b, self.dtype, number, self.lanes))
+        return self.with_value(constant(self.dtype, number, self.lanes))
 
     def splat(self, lanes: int) -> LlvmScalar:
         """This scalar in every lane of a vector."""
@@ -371,4 +359,4 @@ Operand: TypeAlias = "LlvmScalar | float"
 
 def number(b: ir.IRBuilder, dtype: DType, value: float | bool, lanes: int = 1) -> LlvmScalar:
     """A Python number as a value."""
-    return LlvmScalar(b, constant(b, dtype, value, lanes), dtype)
+    return LlvmScalar(b, constant(dtype, value, lanes), dtype)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fluxc.compiler.backends.llvm.values import merge
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -125,13 +127,7 @@ class Scope:
             last = b.block
             b.branch(after)
         b.position_at_end(after)
-        results = []
-        for old, value in zip(carried, new, strict=True):
-            phi = b.phi(old.type)
-            phi.add_incoming(old, before)
-            phi.add_incoming(value, last)
-            results.append(phi)
-        return results
+        return merge(b, (before, carried), (last, new))
 
     def loop(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
@@ -65,12 +64,6 @@ class Sizes:
         opposite = self.b.icmp_signed("<", self.b.xor(rest, right), I64(0))
         inexact = self.b.icmp_signed("!=", rest, I64(0))
         return self.b.sub(quotient, self.b.zext(self.b.and_(opposite, inexact), I64))
-
-
-def fits_i32(size: Size) -> bool:
-    """Whether the size is below 2**31 whatever the symbols are."""
-    high = size_bounds(size)[1]
-    return not math.isinf(high) and high < 2**31
 
 
 def emit_bounded(b: ir.IRBuilder, symbols: Mapping[str, ir.Value], size: Size) -> ir.Value:

@@ -14,7 +14,7 @@ from fluxc.compiler.kernels.schedule import Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["known_architectures", "native_target", "target_for", "target_machine"]
+__all__ = ["native_target", "target_for", "target_machine"]
 
 _X86 = ("x86_64", "amd64")
 _ARM = ("aarch64", "arm64")
@@ -42,11 +42,6 @@ _V4 = (
     "znver5",
 )
 _WIDE = "-prefer-256-bit"  # LLVM's tuning for Intel's servers would halve the vectors
-
-
-def known_architectures() -> tuple[str, ...]:
-    """The first parts of the triples that this installation compiles for."""
-    return ("x86_64", "aarch64")
 
 
 @functools.cache

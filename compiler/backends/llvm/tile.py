@@ -13,6 +13,7 @@ from llvmlite import ir
 
 from fluxc.compiler.backends.llvm import memory
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, number
+from fluxc.compiler.backends.llvm.values import merge
 from fluxc.compiler.ir.types import i64
 
 if TYPE_CHECKING:
@@ -103,13 +104,7 @@ def counted_loop(
         phi.add_incoming(first, before)
         phi.add_incoming(next, latch)
     b.position_at_end(after)
-    results = []
-    for first, last in zip(carried, new, strict=True):
-        result = b.phi(first.type)
-        result.add_incoming(first, before)
-        result.add_incoming(last, latch)
-        results.append(result)
-    return results
+    return merge(b, (before, carried), (latch, new))
 
 
 def emit_tile(

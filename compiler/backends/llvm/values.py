@@ -12,6 +12,8 @@ from llvmlite import ir
 from llvmlite.ir.types import _BaseFloatType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fluxc.compiler.ir.types import DType
     from fluxc.compiler.kernels.schedule import Target
 
@@ -26,11 +28,24 @@ __all__ = [
     "lanes_of",
     "llvm_type",
     "memory_type",
+    "merge",
     "poison",
     "splat_constant",
     "vector_of",
     "zero",
 ]
+
+
+def merge(b: ir.IRBuilder, *ways: tuple[ir.Block, Sequence[ir.Value]]) -> list[ir.Value]:
+    """What each value is where blocks meet; `ways` are the blocks with the values they bring."""
+    blocks = [block for block, _ in ways]
+    merged = []
+    for values in zip(*(brought for _, brought in ways), strict=True):
+        phi = b.phi(values[0].type)
+        for block, value in zip(blocks, values, strict=True):
+            phi.add_incoming(value, block)
+        merged.append(phi)
+    return merged
 
 
 class BFloatType(_BaseFloatType):
@@ -77,9 +92,8 @@ def lanes_of(value: ir.Value) -> int:
     return value.type.count if isinstance(value.type, ir.VectorType) else 1
 
 
-def constant(b: ir.IRBuilder, dtype: DType, value: float | bool, lanes: int = 1) -> ir.Value:
+def constant(dtype: DType, value: float | bool, lanes: int = 1) -> ir.Constant:
     """A number as a register value, rounded to a float dtype, wrapped to an integer one."""
-    del b  # constants need no builder; the argument keeps the signature of the other helpers
     element = llvm_type(dtype)
     scalar = ir.Constant(element, _representable(dtype, value))
     return splat_constant(scalar, lanes)
