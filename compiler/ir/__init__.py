@@ -5,7 +5,15 @@
 
 from fluxc.compiler.ir.build import Builder, Infer
 from fluxc.compiler.ir.dims import Dim, Size, Symbol, dim, parse_size
-from fluxc.compiler.ir.graph import Graph, Loc, Node, Value, graph_symbols, subgraphs
+from fluxc.compiler.ir.graph import (
+    Graph,
+    Loc,
+    Node,
+    Value,
+    graph_symbols,
+    map_subgraphs,
+    subgraphs,
+)
 from fluxc.compiler.ir.interp import bind_sizes, evaluate, round_to, widen
 from fluxc.compiler.ir.printer import print_graph
 from fluxc.compiler.ir.types import DTYPES, DType, TensorType
@@ -28,6 +36,7 @@ __all__ = [
     "dim",
     "evaluate",
     "graph_symbols",
+    "map_subgraphs",
     "parse_size",
     "print_graph",
     "round_to",

@@ -7,19 +7,19 @@ names of their values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.ir.dims import Dim, size_symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fluxc.compiler.ir.dims import Symbol
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["Graph", "Loc", "Node", "Value", "graph_symbols", "subgraphs"]
+__all__ = ["Graph", "Loc", "Node", "Value", "graph_symbols", "map_subgraphs", "subgraphs"]
 
 NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
 
@@ -90,8 +90,31 @@ class Graph:
 
 
 def subgraphs(node: Node) -> tuple[Graph, ...]:
-    """The graphs that a node carries in its attributes."""
-    return tuple(a for a in node.attrs.values() if isinstance(a, Graph))
+    """The graphs that a node carries in its attributes, those in tuples included."""
+    return tuple(g for attr in node.attrs.values() for g in _attr_graphs(attr))
+
+
+def _attr_graphs(attr: Any) -> Iterable[Graph]:
+    if isinstance(attr, tuple):
+        return [g for item in attr for g in _attr_graphs(item)]
+    return (attr,) if isinstance(attr, Graph) else ()
+
+
+def map_subgraphs(node: Node, f: Callable[[Graph], Graph]) -> Node:
+    """The node with f(g) for each graph g that it carries; the node itself if none changes."""
+    attrs = {name: _map_attr(attr, f) for name, attr in node.attrs.items()}
+    if all(attrs[name] is attr for name, attr in node.attrs.items()):
+        return node
+    return replace(node, attrs=MappingProxyType(attrs))
+
+
+def _map_attr(attr: Any, f: Callable[[Graph], Graph]) -> Any:
+    if isinstance(attr, Graph):
+        return f(attr)
+    if not isinstance(attr, tuple) or not _attr_graphs(attr):
+        return attr
+    items = tuple(_map_attr(item, f) for item in attr)
+    return attr if all(x is y for x, y in zip(items, attr, strict=True)) else items
 
 
 def graph_symbols(graph: Graph) -> tuple[Symbol, ...]:

@@ -7,6 +7,7 @@ through `round_to`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.graph import Node, Value
     from fluxc.compiler.ir.types import DType, TensorType
 
-__all__ = ["Meaning", "bind_sizes", "evaluate", "round_to", "widen"]
+__all__ = ["Function", "Meaning", "bind_sizes", "evaluate", "round_to", "widen"]
 
 
 class Meaning(Protocol):
@@ -88,8 +89,26 @@ def _concrete(attr: Any, ops: Mapping[str, Meaning], sizes: Mapping[str, int]) -
     if isinstance(attr, tuple):
         return tuple(_concrete(item, ops, sizes) for item in attr)
     if isinstance(attr, Graph):
-        return lambda *arrays: evaluate(attr, *arrays, ops=ops, sizes=sizes)
+        return Function(attr, ops, sizes)
     return attr
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A sub-graph as references see it: a function of arrays."""
+
+    graph: Graph
+    ops: Mapping[str, Meaning]
+    sizes: Mapping[str, int]
+
+    def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        return evaluate(self.graph, *arrays, ops=self.ops, sizes=self.sizes)
+
+    def empty(self, i: int) -> np.ndarray:
+        """No results at all, stacked: an array of shape [0, ...]."""
+        type = self.graph.results[i].type
+        shape = (evaluate_size(s, self.sizes) for s in type.shape)
+        return np.empty((0, *shape), np.float64 if type.dtype.is_float else type.dtype.numpy)
 
 
 def bind_sizes(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["OPS", "NoGradient", "Op", "ZeroGradient", "infer", "register"]
+__all__ = ["OPS", "GraphRule", "NoGradient", "Op", "ZeroGradient", "infer", "register"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,21 @@ class ZeroGradient:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphRule:
+    """A derivative that is made of the derivatives of the operation's own graphs.
+
+    As `vjp`: rule(b, dys, ys, *xs, wanted, pullback, **attrs) -> one cotangent or None per input.
+    dys and ys are tuples, dys with None for zero; `wanted` says of each input whether its
+    cotangent is asked for; `pullback` is `autodiff.pullback`.
+    """
+
+    rule: Callable[..., tuple[Any, ...]]
+
+    def __call__(self, *values: Any, **attrs: Any) -> tuple[Any, ...]:
+        return self.rule(*values, **attrs)
+
+
+@dataclass(frozen=True, slots=True)
 class Op:
     """Everything the compiler knows about one operation.
 
@@ -43,9 +58,9 @@ class Op:
                Raises ShapeError or DTypeError.
     reference: (*arrays, **attrs) -> array, or a tuple of them.  The meaning, in NumPy.  Floats come
                and go in float64, integers and bools in their own dtype.  Sizes in attrs are
-               integers, graphs are functions of arrays.
+               integers, graphs are functions of arrays (`ir.interp.Function`).
     vjp:       (b, dy, y, *xs, **attrs) -> one cotangent or None per input.  `b` is a Builder; for
-               an operation with several outputs dy and y are tuples.
+               an operation with several outputs dy and y are tuples.  See also `GraphRule`.
     sample:    (rng) -> ((*arrays), attrs).  Inputs on which it is defined and smooth, in float64
                where it takes floats; sizes small and different from one another.
     scalar:    (*scalars, **attrs) -> scalar, on objects with the methods of `ops.scalar.Scalar`.
@@ -70,7 +85,7 @@ class Op:
     name: str
     infer: Callable[..., TensorType | tuple[TensorType, ...]]
     reference: Callable[..., np.ndarray | tuple[np.ndarray, ...]]
-    vjp: Callable[..., tuple[Any, ...]] | NoGradient | ZeroGradient
+    vjp: Callable[..., tuple[Any, ...]] | GraphRule | NoGradient | ZeroGradient
     sample: Callable[[np.random.Generator], tuple[tuple[np.ndarray, ...], dict[str, Any]]]
     doc: str
     scalar: Callable[..., Any] | None = None
