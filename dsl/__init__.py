@@ -26,6 +26,7 @@ from fluxc.compiler.errors import (
     Unsupported,
 )
 from fluxc.export import export
+from fluxc.forward import hessian, jacobian, jvp, linearize
 from fluxc.jit import compile, jit
 from fluxc.module import Module, Param, State
 from fluxc.ops import *  # noqa: F403
@@ -34,6 +35,7 @@ from fluxc.tensor import Tensor
 from fluxc.trace import training
 from fluxc.transforms import custom_vjp, grad, value_and_grad, vjp
 from fluxc.types import bf16, bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8
+from fluxc.vmap import vmap
 
 __version__ = "0.1.0"
 
@@ -60,12 +62,16 @@ __all__ = [
     "f32",
     "f64",
     "grad",
+    "hessian",
     "i8",
     "i16",
     "i32",
     "i64",
     "init",
+    "jacobian",
     "jit",
+    "jvp",
+    "linearize",
     "losses",
     "nn",
     "optim",
@@ -74,5 +80,6 @@ __all__ = [
     "u8",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]
 __all__ += ops.__all__

@@ -94,7 +94,9 @@ class Trace:
         finally:
             self.shadows = before
 
-    def region(self, run: Callable[[], list[Value]]) -> tuple[list[Node], list[Value]]:
+    def region(
+        self, run: Callable[[], list[Value]], what: str = "a function with its own gradient"
+    ) -> tuple[list[Node], list[Value]]:
         """Run a part of the program apart: the nodes that it adds are taken out and returned.
 
         Errors  TraceError if it assigns state, which would escape.
@@ -104,7 +106,7 @@ class Trace:
         try:
             results = run()
             if self.updates != updates:
-                fail(TraceError, "state cannot be assigned inside a function with its own gradient")
+                fail(TraceError, f"state cannot be assigned inside {what}")
             return self.builder.nodes, results
         finally:
             self.builder.nodes, self.updates = nodes, updates

@@ -67,17 +67,18 @@ class Differentiated:
     def results(self, cotangents: Sequence[Value | None]) -> list[Any]:
         """One gradient for each argument, in its structure; zeros where nothing leads there."""
         by_value = dict(zip(self.wrt, map(_or_zeros, cotangents, self.wrt), strict=True))
-        return [self._gradient(shadowed, by_value) for shadowed in self.arguments]
+        return [map_leaves(lambda t: by_value[t.value], place) for place in self.places()]
 
-    def _gradient(self, tree: Any, found: dict[Value, Tensor]) -> Any:
+    def places(self) -> list[Any]:
+        """The tensors with respect to which each argument is differentiated, in the structure of
+        its gradient."""
+
         def leaf(x: Any) -> Any:
             if isinstance(x, Module):
-                return {path: found[self.shadows[p]] for path, p in _trainable(x)}
-            if isinstance(x, Declared):
-                return found[self.shadows[x]]
-            return found[x.value]
+                return {path: Tensor(self.shadows[p]) for path, p in _trainable(x)}
+            return Tensor(self.shadows[x]) if isinstance(x, Declared) else x
 
-        return map_leaves(leaf, tree)
+        return [map_leaves(leaf, tree) for tree in self.arguments]
 
 
 def _trainable(module: Module) -> Iterator[tuple[str, Param]]:
@@ -92,7 +93,7 @@ def _or_zeros(cotangent: Value | None, like: Value) -> Tensor:
     return scalar(0.0, like.type.dtype, like.type.shape)
 
 
-def _chosen(argnums: int | Sequence[int], count: int, name: str) -> list[int]:
+def chosen(argnums: int | Sequence[int], count: int, name: str) -> list[int]:
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)
     for n in numbers:
         if not -count <= n < count:
@@ -113,24 +114,31 @@ def value_and_grad(
     @functools.wraps(f)
     def derived(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         trace = current("a gradient")
-        numbers = _chosen(argnums, len(args), "grad")
+        numbers = chosen(argnums, len(args), "grad")
         wrt = Differentiated([args[n] for n in numbers])
         replaced = list(args)
         for n, argument in zip(numbers, wrt.arguments, strict=True):
             replaced[n] = argument
         start = len(trace.builder.nodes)
         with trace.shadowing(wrt.shadows):
-            result = f(*replaced, **kwargs)
-        if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-            fail(TraceError, "has_aux=True needs a function that returns (value, aux)")
-        value = scalar_float(result[0] if has_aux else result, "grad")
+            result, *aux = split_aux(f(*replaced, **kwargs), has_aux)
+        value = scalar_float(result, "grad")
         nodes = tuple(trace.builder.nodes[start:])
-        found = pullback(trace.builder, nodes, [value.value], [ones_like(value)], wrt.wrt)
-        gradients = wrt.results(found)
-        chosen = gradients[0] if isinstance(argnums, int) else tuple(gradients)
-        return (value, result[1]) if has_aux else value, chosen
+        one = ones_like(value)
+        gradients = wrt.results(pullback(trace.builder, nodes, [value.value], [one], wrt.wrt))
+        found = gradients[0] if isinstance(argnums, int) else tuple(gradients)
+        return (value, *aux) if has_aux else value, found
 
     return derived
+
+
+def split_aux(result: Any, has_aux: bool) -> tuple[Any, ...]:
+    """What a function returned: (value,), or with `has_aux` (value, aux)."""
+    if not has_aux:
+        return (result,)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        fail(TraceError, "has_aux=True needs a function that returns (value, aux)")
+    return result
 
 
 def ones_like(x: Tensor) -> Value:
@@ -165,16 +173,18 @@ def grad(
     return derived
 
 
-def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """f(*args), and a function from a cotangent of that to the cotangents of all arguments.
 
-    The cotangent has the structure, shapes and dtypes of the result.
+    The cotangent has the structure, shapes and dtypes of the result; None in it is zero.
+    has_aux  f returns (value, aux); the third part is aux.
     """
     trace = current("a derivative")
     wrt = Differentiated(args)
     start = len(trace.builder.nodes)
     with trace.shadowing(wrt.shadows):
-        result = map_leaves(as_tensor, f(*wrt.arguments))
+        value, *aux = split_aux(f(*wrt.arguments), has_aux)
+    result = map_leaves(as_tensor, value)
     nodes = tuple(trace.builder.nodes[start:])
     outputs = [t.value for t in leaves(result)]
 
@@ -189,11 +199,12 @@ def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[A
             )
         pairs = zip(given, outputs, strict=True)
         values = [
-            like(c, v, "vjp: a cotangent") if v.type.dtype.is_float else None for c, v in pairs
+            None if c is None or not v.type.dtype.is_float else like(c, v, "vjp: a cotangent")
+            for c, v in pairs
         ]
         return tuple(wrt.results(pullback(trace.builder, nodes, outputs, values, wrt.wrt)))
 
-    return result, pull
+    return (result, pull, *aux)
 
 
 def like(x: Any, value: Value, what: str) -> Value:
