@@ -29,8 +29,9 @@ from fluxc.compiler.ops.reference import computed
 EVERY_OP = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 # Operations that have neither a scalar body nor a lowering by index.
 STRUCTURED = {
-    "constant", "contract", "custom_vjp", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
+    "constant", "contract", "conv", "custom_vjp", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
     "reduce_prod", "reduce_sum", "scatter_add",
+    "window_argmax", "window_max", "window_place", "window_sum",
 }  # fmt: skip
 
 
@@ -174,7 +175,7 @@ class PlainExpressions:
 
 def reader(array):
     def read(index, guard=None):
-        if guard is False:
+        if guard is not None and not guard:
             return array.dtype.type(0)
         for i, size in zip(index, array.shape, strict=True):
             assert 0 <= i < size, "read out of bounds"

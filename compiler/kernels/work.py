@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import ceildiv, product, size_bounds
 from fluxc.compiler.ir.graph import Value
+from fluxc.compiler.kernels import windows
 from fluxc.compiler.kernels.contraction import (
     choose_contract_schedule,
     worth_contract,
@@ -229,8 +230,19 @@ class Works:
             return inliner.at(x, tuple(place[a] for a in axes))
 
         out = self.indices(kept)
-        name = REDUCTIONS[node.op]
-        self.add(Work(len(self.of), node, node.output, "reduce", own, out, define, name))
+        self.reduction(node, node.output, own, out, define, REDUCTIONS[node.op])
+
+    def reduction(
+        self,
+        node: Node,
+        value: Value,
+        axes: tuple[Axis, ...],
+        out: Place,
+        define: Callable[[Inliner, dict[Axis, Expr]], Expr],
+        op: str,
+    ) -> Work:
+        """A work that reduces over those of its axes that `out` lacks."""
+        return self.add(Work(len(self.of), node, value, "reduce", axes, out, define, op))
 
     def constant(self, node: Node) -> None:
         """Data of the library; one number is part of the code that uses it."""
@@ -281,10 +293,10 @@ class Works:
         im, in_, ik = self.indices((am, an, ak))
         index_a = self._operand(a, batch, at["batch_a"], free_a, im, at["over_a"], ik)
         index_b = self._operand(b, batch, at["batch_b"], free_b, in_, at["over_b"], ik)
-        a, index_a = self._stored_view(node, a, index_a, (*batch, am, ak))
+        a, index_a = self.stored_view(node, a, index_a, (*batch, am, ak))
         panel = self._panel(node, b, index_b, (m, n, k), an)
         if panel is None:
-            b, index_b = self._stored_view(node, b, index_b, (*batch, ak, an))
+            b, index_b = self.stored_view(node, b, index_b, (*batch, ak, an))
         else:
             b, index_b = self._pack(node, b, index_b, batch, an, ak, panel)
         shape_a = [node.inputs[0].type.shape[i] for i in free_a]
@@ -294,15 +306,29 @@ class Works:
             *self.k.unflatten(im, shape_a),
             *self.k.unflatten(in_, shape_b),
         )
-        made = Product(batch, am, an, ak, (a, index_a), (b, index_b), panel)
+        self.multiply(node, batch, (am, an, ak), (a, index_a), (b, index_b), out, panel)
+
+    def multiply(
+        self,
+        node: Node,
+        batch: tuple[Axis, ...],
+        axes: tuple[Axis, Axis, Axis],
+        a: tuple[Value, Place],
+        b: tuple[Value, Place],
+        out: Place,
+        packed: int | None = None,
+    ) -> Work:
+        """A contraction over the last of `axes`, (m, n, k); its operands are views of memory."""
+        made = Product(batch, *axes, a, b, packed)
 
         def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
             del place
             inliner.at(*made.a)
             return inliner.at(*made.b)
 
-        own = (*batch, am, an, ak)
-        self.add(Work(len(self.of), node, node.output, "contract", own, out, define, "", made))
+        own = (*batch, *axes)
+        work = Work(len(self.of), node, node.output, "contract", own, out, define, "", made)
+        return self.add(work)
 
     def _operand(
         self,
@@ -331,7 +357,7 @@ class Works:
         position = self.k.flatten(e.index, e.buffer.shape)
         return e if self.k.linear(position).affine else None
 
-    def _stored_view(
+    def stored_view(
         self, node: Node, value: Value, index: Place, axes: tuple[Axis, ...]
     ) -> tuple[Value, Place]:
         """A value that lies in memory and an index that a contraction can walk; else a copy."""
@@ -340,12 +366,26 @@ class Works:
             self.point(value)
         if self.view(value, index) is not None:
             return value, index
+        return self.copied(node, value, index, axes)
+
+    def copied(
+        self,
+        node: Node,
+        value: Value,
+        index: Place,
+        axes: tuple[Axis, ...],
+        guard: Expr | None = None,
+    ) -> tuple[Value, Place]:
+        """A copy of `value[index]` over `axes`, 0 where `guard` is false."""
         copy = Value(value.type.with_shape(*(a.extent for a in axes)), f"{value.name}_copy")
         own = self.axes("i", copy.type.shape)
 
         def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
             at = {old: place[new] for old, new in zip(axes, own, strict=True)}
-            return inliner.at(value, self.k.substitute(index, at))
+            if guard is None:
+                return inliner.at(value, self.k.substitute(index, at))
+            *moved, inside = self.k.substitute((*index, guard), at)
+            return inliner.at(value, tuple(moved), inside)
 
         self.add(Work(len(self.of), node, copy, "pack", own, self.indices(own), define))
         return copy, self.indices(axes)
@@ -446,6 +486,11 @@ def _inlined_earlier(_works: Works, node: Node) -> None:
 STRUCTURED: dict[str, Callable[[Works, Node], None]] = {
     **dict.fromkeys(REDUCTIONS, Works.reduce),
     "contract": Works.contract,
+    "conv": windows.convolution,
+    "window_argmax": windows.window_argmax,
+    "window_max": windows.window_max,
+    "window_place": windows.window_place,
+    "window_sum": windows.window_sum,
     "scatter_add": Works.scatter,
     "constant": Works.constant,
     "custom_vjp": _inlined_earlier,

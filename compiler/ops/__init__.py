@@ -3,15 +3,28 @@
 from fluxc.compiler.ops import (
     calls,
     contract,
+    convolution,
     create,
     elementwise,
     index,
     layout,
     random,
     reduce,
+    window,
 )
 from fluxc.compiler.ops.op import OPS, NoGradient, Op, ZeroGradient, infer
 
 __all__ = ["OPS", "NoGradient", "Op", "ZeroGradient", "infer"]
 
-FAMILIES = (elementwise, reduce, layout, contract, index, create, random, calls)
+FAMILIES = (
+    elementwise,
+    reduce,
+    window,
+    layout,
+    contract,
+    convolution,
+    index,
+    create,
+    random,
+    calls,
+)
