@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fluxc.compiler.errors import FluxcError, ModelFileError
+from fluxc.compiler.errors import FluxcError, ModelFileError, Unsupported
 from fluxc.compiler.ir.entry import Entry, Export, ModelSpec
 from fluxc.compiler.ir.graph import Graph, Loc
 from fluxc.compiler.knobs import knob
@@ -39,13 +39,11 @@ __all__ = [
 
 VERSION = "0.1.0"
 Report: TypeAlias = Callable[[str], None]
+"""Is told the name of each step as it begins."""
 
 
 def silent(step: str) -> None:
     """Report nothing."""
-
-
-"""Is told the name of each step as it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,10 @@ def _optimized(entry: Entry) -> Entry:
 
 def _target(target: str, cpu: str | None) -> Target:
     from fluxc.compiler.backends.llvm.target import native_target, target_for
+    from fluxc.compiler.backends.triton.target import gpu_target, is_gpu
 
+    if is_gpu(target):
+        return gpu_target(target)
     if target == "native":
         return native_target() if cpu is None else target_for(native_target().triple, cpu)
     return target_for(target, cpu)
@@ -189,6 +190,11 @@ def compile_spec(
         )
     chosen = _select(spec, entries)
     machine = _target(target, cpu)
+    if machine.gpu:
+        raise Unsupported(
+            f"artifacts for {target} cannot be made yet",
+            hint=f"fluxc ir MODEL --stage ptx --target {target} shows the kernels",
+        )
     runtime = start_runtime_build(machine)
     programs = lower(chosen, machine, report)
     report("emit native code")
@@ -229,8 +235,10 @@ def load_package(directory: str | Path) -> ModuleType:
     return module
 
 
-STAGES = ("graph", "grad", "opt", "loops", "llvm", "asm")
-"""The forms of a model on its way, in order."""
+STAGES = ("graph", "grad", "opt", "loops", "llvm", "asm", "triton", "ptx")
+"""The forms of a model on its way, in order; the last two are of GPUs."""
+_GPU_STAGES = ("triton", "ptx")
+_GPU = "cuda:sm_80"  # what a stage of GPUs is for, unless a target is given
 
 
 def print_stage(
@@ -248,12 +256,21 @@ def print_stage(
         return "\n\n".join(map(str, graphs))
     if stage == "opt":
         return "\n\n".join(str(_optimized(e).graph) for e in chosen.entries)
-    machine = _target(target, cpu)
+    machine = _target(_GPU if stage in _GPU_STAGES and target == "native" else target, cpu)
+    if machine.gpu != (stage in _GPU_STAGES) and stage != "loops":
+        raise Unsupported(
+            f"{target} has no stage {stage!r}",
+            hint="--stage triton or ptx" if machine.gpu else f"--target {_GPU}",
+        )
     programs = lower(chosen, machine)
     if stage == "loops":
         from fluxc.compiler.kernels.printer import print_program
 
         return "\n\n".join(map(print_program, programs))
+    if stage in _GPU_STAGES:
+        from fluxc.compiler.backends.triton import print_ptx, print_triton
+
+        return (print_triton if stage == "triton" else print_ptx)(programs, machine)
     from fluxc.compiler.backends.llvm import print_asm, print_llvm
 
     printer = print_llvm if stage == "llvm" else print_asm

@@ -1,0 +1,14 @@
+"""What the tests say at the end of a run."""
+
+COUNTS = "random programs"
+"""The property by which a test counts them: (how many it compared, how many were trivial)."""
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many random programs were compared, and how many of them computed something of note."""
+    passed = terminalreporter.stats.get("passed", [])
+    counts = [n for report in passed for name, n in report.user_properties if name == COUNTS]
+    if counts:
+        compared, trivial = map(sum, zip(*counts, strict=True))
+        share = 1 - trivial / compared
+        terminalreporter.write_line(f"random programs: {compared}, {share:.1%} of them non-trivial")
