@@ -433,3 +433,16 @@ def test_index_ranges_are_recorded():
     rows = g.add(g.gather(table, ids, batch=0), g.gather(table, again, batch=0))
     program = planned(g.done(rows))
     assert program.index_ranges == (None, (0, 11), (0, 11))
+
+
+@pytest.mark.parametrize("low", [0, 2, 4])
+def test_a_part_read_elsewhere_does_not_move_the_whole(low):
+    """A value read at other points, under a guard, is not computed at the points that read it."""
+    g = G()
+    x, z, zero = g.param(f64, n, 6), g.param(f64, n, 6), g.full(g.param(f64), 0.0)
+    h = g.exp(x)
+    part = g.slice(h, starts=(0, 4), limits=(n, 6), steps=(1, 1))
+    back = g.pad(part, zero, low=(0, low), high=(0, 4 - low), interior=(0, 0))
+    graph = g.done(g.add(g.mul(z, z), back), h)
+    for rows in (1, 3):
+        check(graph, arrays(graph, n=rows))

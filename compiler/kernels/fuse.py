@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.ir.dims import product, size_bounds
+from fluxc.compiler.ir.dims import is_at_least, product, size_bounds
 from fluxc.compiler.kernels.kernel import Apply, Index, Load, walk
 from fluxc.compiler.kernels.order import Order
 from fluxc.compiler.kernels.work import Read
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Value
     from fluxc.compiler.kernels.inline import Place
-    from fluxc.compiler.kernels.kernel import Axis, Expr
+    from fluxc.compiler.kernels.kernel import Axis, Expr, Expressions
     from fluxc.compiler.kernels.work import Work, Works
 
 __all__ = ["Fuser", "Group", "axes_of"]
@@ -70,14 +70,24 @@ def axes_of(index: Iterable[Expr]) -> frozenset[Axis]:
     return frozenset(e.axis for e in walk(*index) if isinstance(e, Index))
 
 
-def _one_to_one(index: Iterable[Expr], axes: Iterable[Axis], over: Iterable[Axis]) -> bool:
-    """Whether `index`, which runs through `axes`, takes each value once over the axes `over`."""
-    if product(a.extent for a in axes) != product(a.extent for a in over):
+def _one_to_one(k: Expressions, place: dict[Axis, Expr], over: Iterable[Axis]) -> bool:
+    """Whether `place` takes its axes through each of their points once over the axes `over`."""
+    if product(a.extent for a in place) != product(a.extent for a in over):
         return False
     odd = {"minimum", "maximum", "select"}
-    return not any(
-        isinstance(e, Load) or (isinstance(e, Apply) and e.op in odd) for e in walk(*index)
-    )
+    if any(
+        isinstance(e, Load) or (isinstance(e, Apply) and e.op in odd) for e in walk(*place.values())
+    ):
+        return False
+    return all(_lies_within(k, e, axis.extent) for axis, e in place.items())
+
+
+def _lies_within(k: Expressions, e: Expr, extent: Size) -> bool:
+    """Whether 0 <= e < extent: a read of a part, or beyond one under a guard, runs elsewhere."""
+    low, high = k.bounds(e)
+    if low is None or high is None:
+        return False
+    return is_at_least(low, 0) and is_at_least(extent - 1, high)
 
 
 class Fuser:
@@ -317,7 +327,7 @@ class Fuser:
             left.remove(match)
             place[axis] = self.k.index(match)
         covered = axes_of(place.values())
-        if not _one_to_one(place.values(), other.axes, covered):
+        if not _one_to_one(self.k, place, covered):
             return False
         if other.rows is None:
             return covered == home.full or (home.kind == "nest" and covered == home.rows)
