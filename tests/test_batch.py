@@ -4,28 +4,18 @@ from itertools import product
 
 import numpy as np
 import pytest
+from op_graphs import graph_of
 
 from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.dims import dim
 from fluxc.compiler.ir.interp import evaluate
-from fluxc.compiler.ir.types import DTYPES, TensorType, bool_, f32, f64, i64, u32
+from fluxc.compiler.ir.types import TensorType, f32, f64, i64, u32
 from fluxc.compiler.ir.verify import verify
 from fluxc.compiler.ops import OPS, infer
 from fluxc.compiler.ops.batching import batch_graph
 from fluxc.compiler.ops.random import random_bits_reference
 
 SIZE = 3
-
-
-def type_of(array):
-    kind, bits = array.dtype.kind, 8 * array.itemsize
-    return TensorType(bool_ if kind == "b" else DTYPES[f"{kind}{bits}"], array.shape)
-
-
-def graph_of(op, arrays, attrs):
-    b = Builder(infer)
-    params = [b.param(type_of(a)) for a in arrays]
-    return b.graph(op, b.emit_all(op, *params, **attrs))
 
 
 def run(graph, *arrays):

@@ -4,27 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from op_graphs import graph_of
 
 from fluxc.compiler.autodiff import jvp, pushforward, vjp
 from fluxc.compiler.errors import NotDifferentiable
 from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.interp import evaluate
-from fluxc.compiler.ir.types import DTYPES, TensorType, bool_, f64, u64
+from fluxc.compiler.ir.types import TensorType, f64, u64
 from fluxc.compiler.ir.verify import verify
 from fluxc.compiler.ops import OPS, NoGradient, infer
 
 DIFFERENTIABLE = [op for op in OPS.values() if callable(op.vjp)]
-
-
-def type_of(array):
-    kind, bits = array.dtype.kind, 8 * array.itemsize
-    return TensorType(bool_ if kind == "b" else DTYPES[f"{kind}{bits}"], array.shape)
-
-
-def graph_of(op, arrays, attrs):
-    b = Builder(infer)
-    params = [b.param(type_of(a)) for a in arrays]
-    return b.graph(op, b.emit_all(op, *params, **attrs))
 
 
 def run(graph, *arrays):
