@@ -234,8 +234,8 @@ def worth_packing(
     Other operands are copied panel by panel inside the contraction, see `contract_staged`: no
     memory, no second pass, whatever their strides are.
     """
-    del m, n, k, dtype, target, unit_stride
-    return constant
+    del m, n, k, dtype, unit_stride
+    return constant and not target.gpu
 
 
 # The model.

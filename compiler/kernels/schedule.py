@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from fluxc.compiler.kernels.kernel import Axis
 
-__all__ = ["ContractSchedule", "NestSchedule", "Schedule", "Target"]
+__all__ = [
+    "BlockSchedule",
+    "ContractSchedule",
+    "NestSchedule",
+    "Schedule",
+    "Target",
+    "TileSchedule",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,7 @@ class Target:
     vector_bytes, vector_registers: of the widest vector unit worth using.
     l1, l2: bytes of data cache per core.
     has_fma: whether a*b + c is one instruction.
+    gpu: whether kernels run as grids of blocks; `cpu` is then the chip, as `sm_90`.
     """
 
     triple: str
@@ -32,6 +40,7 @@ class Target:
     l1: int = 32 << 10
     l2: int = 1 << 20
     has_fma: bool = True
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +76,32 @@ class ContractSchedule:
     staged: bool = False
 
 
-Schedule: TypeAlias = NestSchedule | ContractSchedule
+@dataclass(frozen=True, slots=True)
+class BlockSchedule:
+    """A Nest on a GPU: a program computes `rows` points of the rows, `inner` of a pass at a time.
+
+    Both are powers of two.  warps: of 32 threads, for each program.
+    """
+
+    rows: int
+    inner: int
+    warps: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileSchedule:
+    """A Contract on a GPU: a program computes a tile m x n, k deep at a time.
+
+    group:  rows of tiles that are computed column by column, for the sake of the cache.
+    stages: loads in flight.
+    """
+
+    m: int
+    n: int
+    k: int
+    group: int
+    warps: int
+    stages: int
+
+
+Schedule: TypeAlias = NestSchedule | ContractSchedule | BlockSchedule | TileSchedule
