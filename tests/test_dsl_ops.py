@@ -77,6 +77,31 @@ def test_integer_operators(f):
     assert got.dtype == want.dtype
 
 
+INTEGER_FUNCTIONS = [
+    "bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "float_power",
+    "true_divide",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTEGER_FUNCTIONS)
+def test_functions_of_two_integers(name):
+    """They agree with NumPy's of the same name; floats come in f32."""
+    shifts = np.array([1, 2, 5], np.int32)
+    np.testing.assert_allclose(
+        run(getattr(fx, name), I, shifts), getattr(np, name)(I, shifts), rtol=1e-6
+    )
+
+
+def test_functions_with_names_of_their_own():
+    """What has no namesake in NumPy, or another signature there."""
+    np.testing.assert_array_equal(run(fx.logical_not, I), I == 0)
+    assert run(lambda x: fx.count_nonzero(x), I) == 5
+    np.testing.assert_array_equal(run(lambda x: fx.count_nonzero(x, 0), I), [1, 2, 2])
+    np.testing.assert_array_equal(run(lambda x: fx.full_like(x, 7), I), np.full_like(I, 7))
+    np.testing.assert_array_equal(run(lambda x: fx.unsqueeze(x, 1), I), I[:, None])
+    np.testing.assert_array_equal(run(lambda x: fx.unstack(x, 1)[2], I), I[:, 2])
+
+
 def test_integer_division_by_zero_is_zero():
     """An integer divided by, or modulo, zero is zero."""
     zero = np.zeros(3, np.int32)

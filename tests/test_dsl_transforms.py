@@ -2,6 +2,8 @@
 
 # ruff: noqa: ARG005, E501, PLW0108 (tables of functions of one signature, a row each)
 
+import math
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ ACTIVATIONS = {
     "celu": lambda x: np.where(x >= 0, x, np.expm1(x)),
     "elu": lambda x: np.where(x >= 0, x, np.expm1(x)),
     "gelu": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "gelu_erf": lambda x: x / 2 * (1 + np.vectorize(math.erf)(x / np.sqrt(2))),
     "gelu_sigmoid": lambda x: x / (1 + np.exp(-np.sqrt(8 / np.pi) * x * (1 + 0.044715 * x * x))),
     "hardsigmoid": lambda x: np.clip((x + 3) / 6, 0, 1),
     "hardswish": lambda x: x * np.clip((x + 3) / 6, 0, 1),
@@ -34,6 +37,7 @@ ACTIVATIONS = {
     "softsign": lambda x: x / (1 + np.abs(x)),
     "swish": lambda x: x / (1 + np.exp(-x)),
     "tanhshrink": lambda x: x - np.tanh(x),
+    "thresholdrelu": lambda x: np.where(x > 1, x, 0),
     "trelu": lambda x: np.where(x > 1, x, 0),
 }
 
@@ -273,6 +277,56 @@ def test_gradients_of_losses(name, y, target):
     got = run(fx.grad(f), y, target)
     d, want = numeric_gradient(lambda t: run(f, t, target), y)
     np.testing.assert_allclose((got * d).sum(), want, rtol=1e-5, atol=1e-8)
+
+
+def _softplus(x):
+    return np.log1p(np.exp(x))
+
+
+LOSS_FORMULAS = {
+    "mse": lambda y, t: ((y - t) ** 2).mean(),
+    "mae": lambda y, t: abs(y - t).mean(),
+    "msle": lambda y, t: (np.log((y + EPS) / (t + EPS)) ** 2).mean(),
+    "huber_loss": lambda y, t: np.where(abs(y - t) < 1, (y - t) ** 2 / 2, abs(y - t) - 0.5).mean(),
+    "crossentropy": lambda y, t: -(t * np.log(y)).sum(-1).mean(),
+    "logitcrossentropy": lambda y, t: (np.log(np.exp(y).sum(-1)) - (t * y).sum(-1)).mean(),
+    "binarycrossentropy": lambda y, t: -(t * np.log(y) + (1 - t) * np.log(1 - y)).mean(),
+    "logitbinarycrossentropy": lambda y, t: (_softplus(y) - t * y).mean(),
+    "kldivergence": lambda y, t: -(t * np.log(y)).sum(-1).mean(),  # a one-hot t has no entropy
+    "poisson_loss": lambda y, t: (y - t * np.log(y)).mean(),
+    "hinge_loss": lambda y, t: np.maximum(1 - y * t, 0).mean(),
+    "squared_hinge_loss": lambda y, t: (np.maximum(1 - y * t, 0) ** 2).mean(),
+    "dice_coeff_loss": lambda y, t: 1 - (2 * (y * t).sum() + 1) / ((y**2).sum() + (t**2).sum() + 1),
+    "tversky_loss": lambda y, t: 1 - ((y * t).sum() + 1) / (
+        (y * t + 0.7 * (1 - t) * y + 0.3 * t * (1 - y)).sum() + 1
+    ),
+    "focal_loss": lambda y, t: -(t * (1 - y) ** 2 * np.log(y)).sum(-1).mean(),
+    "binary_focal_loss": lambda y, t: -(
+        (1 - np.where(t == 1, y, 1 - y)) ** 2 * np.log(np.where(t == 1, y, 1 - y))
+    ).mean(),
+    "siamese_contrastive_loss": lambda y, t: (
+        (1 - t) * y**2 + t * np.maximum(1 - y, 0) ** 2
+    ).mean(),
+}  # fmt: skip
+EPS = 2.0**-52
+
+
+@pytest.mark.parametrize(("name", "y", "target"), LOSSES)
+def test_losses_are_their_formulas(name, y, target):
+    """Each loss's value, with its defaults, of integer labels as of the one-hot target."""
+    t = ONE_HOT if target is LABELS else target
+    np.testing.assert_allclose(run(getattr(losses, name), y, target), LOSS_FORMULAS[name](y, t))
+
+
+def test_parts_of_losses():
+    """x*log(x) and x*log(y) are 0 at 0; smoothed targets keep their sum."""
+    x, y = np.array([0.0, 0.5, 2.0]), np.array([0.0, 3.0, 0.1])
+    np.testing.assert_allclose(run(losses.xlogx, x), [0, 0.5 * np.log(0.5), 2 * np.log(2)])
+    np.testing.assert_allclose(run(losses.xlogy, x, y), [0, 0.5 * np.log(3), 2 * np.log(0.1)])
+    smooth = run(lambda t: losses.label_smoothing(t, 0.3), ONE_HOT)
+    np.testing.assert_allclose(smooth, ONE_HOT * 0.7 + 0.1)
+    binary = run(lambda t: losses.label_smoothing(t, 0.3, axis=None), np.array([0.0, 1.0]))
+    np.testing.assert_allclose(binary, [0.15, 0.85])
 
 
 def test_losses_of_labels_and_one_hot_targets_agree():
