@@ -114,15 +114,24 @@ static int32_t check_inputs(const fx_entry_desc *e, void *const *args, const int
     return status;
 }
 
+/* A build with FX_POISON makes each arena anew, as large as the call has said and no larger. */
+static bool fits(const fx_arena *arena, int64_t bytes) {
+#ifdef FX_POISON
+    return arena->bytes == bytes;
+#else
+    return arena->bytes >= bytes;
+#endif
+}
+
 /* Grows `arena`, which may be null, to `bytes`. */
 static int32_t size_arena(const fx_entry_desc *e, fx_arena **arena, int64_t bytes) {
     if (*arena == NULL) *arena = calloc(1, sizeof **arena);
-    if (*arena != NULL && (*arena)->bytes < bytes) {
-        free((*arena)->memory);
+    if (*arena != NULL && !fits(*arena, bytes)) {
+        fx_release((*arena)->memory);
         (*arena)->memory = fx_allocate(bytes);
         (*arena)->bytes = (*arena)->memory == NULL ? 0 : bytes;
     }
-    if (*arena == NULL || (*arena)->bytes < bytes)
+    if (*arena == NULL || !fits(*arena, bytes))
         return fx_fail(FX_ERR_MEMORY, "%s: no memory for %lld bytes of intermediate results", e->name,
                        (long long)bytes);
     return FX_OK;
@@ -141,7 +150,7 @@ static int32_t prepare(fx_model *model, const fx_entry_desc *e, fx_entry *entry)
     if (arena == NULL) return fx_fail(FX_ERR_MEMORY, "%s: no memory to pack the weights", e->name);
     leave_undefined(arena, e->prepare_arena_bytes);
     e->prepare(&call, entry->storages, entry->prepared, arena);
-    free(arena);
+    fx_release(arena);
     return FX_OK;
 }
 

@@ -100,6 +100,37 @@ int32_t fx_check_values(const fx_storage_desc *s, const void *data) {
 
 /* ---- memory ---- */
 
+static int64_t aligned(int64_t bytes) { return (bytes + FX_ALIGN - 1) / FX_ALIGN * FX_ALIGN; }
+
+#ifdef FX_POISON
+/* The build that tests make: blocks lie between pages that nobody may touch, against the upper one, and
+ * the first page of the mapping says how long it is. */
+static const int64_t PAGE = 4096;
+
+void *fx_allocate(int64_t bytes) {
+    int64_t pages = bytes < 0 ? 0 : (aligned(bytes) + PAGE - 1) / PAGE, length = (pages + 3) * PAGE;
+    char *base, *data;
+    if (bytes < 0 || bytes > INT64_MAX / 2) return NULL;
+    base = mmap(NULL, (size_t)length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) return NULL;
+    data = base + 2 * PAGE;
+    memcpy(base, &length, sizeof length);
+    mprotect(base + PAGE, (size_t)PAGE, PROT_NONE);
+    mprotect(data + pages * PAGE, (size_t)PAGE, PROT_NONE);
+    memset(data, 0xff, (size_t)(pages * PAGE));
+    return data + pages * PAGE - aligned(bytes);
+}
+
+void fx_release(void *memory) {
+    uintptr_t at = (uintptr_t)memory;
+    char *base;
+    int64_t length;
+    if (memory == NULL) return;
+    base = (char *)(at - at % (uintptr_t)PAGE) - 2 * PAGE;
+    memcpy(&length, base, sizeof length);
+    munmap(base, (size_t)length);
+}
+#else
 void *fx_allocate(int64_t bytes) {
     /* Large blocks on large pages: a model's weights are streamed, and page walks cost bandwidth. */
     const int64_t large = (int64_t)2 << 20;
@@ -112,7 +143,8 @@ void *fx_allocate(int64_t bytes) {
     return memory;
 }
 
-static int64_t aligned(int64_t bytes) { return (bytes + FX_ALIGN - 1) / FX_ALIGN * FX_ALIGN; }
+void fx_release(void *memory) { free(memory); }
+#endif
 
 void *fx_in_block(const fx_model *model, char *block, int32_t storage) {
     return block + ((char *)model->storages[storage] - model->block);
@@ -165,20 +197,20 @@ static void release(fx_model *model) {
     fx_arena *arena = model->free_arenas;
     while (arena != NULL) {
         fx_arena *next = arena->next;
-        free(arena->memory);
+        fx_release(arena->memory);
         free(arena);
         arena = next;
     }
     for (i = 0; model->entries != NULL && i < model->desc->n_entries; i++) {
         fx_entry *entry = &model->entries[i];
         for (k = 0; entry->prepared != NULL && k < model->desc->entries[i].n_prepared; k++)
-            free(entry->prepared[k]);
+            fx_release(entry->prepared[k]);
         free(entry->prepared);
         free(entry->storages);
     }
     free(model->entries);
     free(model->storages);
-    free(model->block);
+    fx_release(model->block);
     if (model->pool != NULL) fx_pool_free(model->pool);
     pthread_mutex_destroy(&model->gate);
     pthread_mutex_destroy(&model->preparing);
@@ -378,6 +410,6 @@ int32_t fx_load(fx_model *model, const char *path) {
     status = fx_read_weights(model, path, block);
     if (status == FX_OK && model->block_bytes > 0) memcpy(model->block, block, (size_t)model->block_bytes);
     fx_leave(model, true, NULL);
-    free(block);
+    fx_release(block);
     return status;
 }

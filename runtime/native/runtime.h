@@ -65,7 +65,8 @@ int32_t fx_fail(int32_t status, const char *format, ...);
 /* model.c */
 int64_t fx_itemsize(int32_t dtype);
 const char *fx_dtype_name(int32_t dtype);
-void *fx_allocate(int64_t bytes); /* aligned to FX_ALIGN; free() releases it; NULL: out of memory */
+void *fx_allocate(int64_t bytes); /* aligned to FX_ALIGN; NULL: out of memory */
+void fx_release(void *memory);    /* what fx_allocate gave, or NULL */
 int32_t fx_find_storage(const fx_model *model, const char *name); /* -1: unknown */
 int64_t fx_storage_bytes(const fx_storage_desc *storage);
 void fx_fill(const fx_storage_desc *storage, uint64_t seed, void *data);
