@@ -182,16 +182,16 @@ class Operators:
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
         return _ops().not_equal(self, other)
 
-    def __lt__(self, other: TensorLike) -> Tensor:
+    def __lt__(self, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return _ops().less(self, other)
 
-    def __le__(self, other: TensorLike) -> Tensor:
+    def __le__(self, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return _ops().less_equal(self, other)
 
-    def __gt__(self, other: TensorLike) -> Tensor:
+    def __gt__(self, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return _ops().greater(self, other)
 
-    def __ge__(self, other: TensorLike) -> Tensor:
+    def __ge__(self, other: TensorLike) -> Tensor:  # type: ignore[misc]
         return _ops().greater_equal(self, other)
 
     # Layout.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,9 +75,9 @@ def _cost(s: _Shape, rows: int, inner: int) -> float:
     if inner < s.inner:
         traffic *= 1 + 0.5 * s.again
         traffic *= 1 + 64 / inner  # of a loop's turn
-    few = max(1.0, _PROGRAMS / programs) ** 0.5
+    few = math.sqrt(max(1.0, _PROGRAMS / programs))
     small = max(1.0, 128 / (rows * inner))
-    large = max(1.0, rows * inner / 2048) ** 0.5
+    large = math.sqrt(max(1.0, rows * inner / 2048))
     return traffic * few * small * large
 
 

@@ -93,7 +93,7 @@ def conv_reference(x: np.ndarray, w: np.ndarray, *, groups: int, **attrs: Any) -
     """One product of channels for each place in the kernel, added up."""
     along = conv_lines(x.shape, w.shape, **attrs)
     wide = spread(x, along, 0)
-    out = [line.count for line in along]
+    out: list[Any] = [line.count for line in along]
     n, channels, outputs = x.shape[0], w.shape[1], w.shape[0] // max(groups, 1)
     points = int(np.prod(out))
     result = np.zeros((n, groups, outputs, points), x.dtype)

@@ -124,13 +124,15 @@ def spread(x: np.ndarray, along: Sequence[Line], value: Any) -> np.ndarray:
     """`x` with its gaps and padding; `along` are the lines of the last axes."""
     lead = x.shape[: x.ndim - len(along)]
     spans = [line.span for line in along]
-    wide = np.full((*lead, *spans), value, x.dtype)
-    wide[(..., *(slice(None, None, line.interior + 1) for line in along))] = x
+    wide: np.ndarray = np.full((*lead, *spans), value, x.dtype)
+    inside: tuple[Any, ...] = (..., *(slice(None, None, line.interior + 1) for line in along))
+    wide[inside] = x
     grown = [(max(line.low, 0), max(line.high, 0)) for line in along]
     wide = np.pad(wide, [(0, 0)] * len(lead) + grown, constant_values=value)
-    sizes = wide.shape[len(lead) :]
-    cut = (slice(-min(z.low, 0), n + min(z.high, 0)) for z, n in zip(along, sizes, strict=True))
-    return wide[(..., *cut)]
+    sizes: tuple[int, ...] = wide.shape[len(lead) :]
+    cuts = (slice(-min(z.low, 0), n + min(z.high, 0)) for z, n in zip(along, sizes, strict=True))
+    kept: tuple[Any, ...] = (..., *cuts)
+    return np.asarray(wide[kept])
 
 
 def window_places(along: Sequence[Line], at: Sequence[int]) -> tuple[Any, ...]:

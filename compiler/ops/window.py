@@ -146,7 +146,7 @@ def _windows(x: np.ndarray, value: Any, attrs: dict[str, Any]) -> np.ndarray:
 
 
 def sum_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
-    return _windows(x, 0, attrs).sum(0, dtype=x.dtype)
+    return np.asarray(_windows(x, 0, attrs).sum(0, dtype=x.dtype))
 
 
 def max_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
@@ -164,7 +164,7 @@ def argmax_reference(x: np.ndarray, **attrs: Any) -> np.ndarray:
 def pick_reference(x: np.ndarray, at: np.ndarray, **attrs: Any) -> np.ndarray:
     seen = _windows(x, 0, attrs)
     numbers = np.arange(len(seen)).reshape(-1, *[1] * x.ndim)
-    return np.where(numbers == at, seen, 0).sum(0, dtype=x.dtype)
+    return np.asarray(np.where(numbers == at, seen, 0).sum(0, dtype=x.dtype))
 
 
 def place_reference(u: np.ndarray, at: np.ndarray, *, shape: Numbers, **attrs: Any) -> np.ndarray:

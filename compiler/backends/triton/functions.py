@@ -10,8 +10,8 @@ import inspect
 import math
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.backends.llvm import math_arc, math_exp, math_log
-from fluxc.compiler.backends.llvm.arithmetic import MANTISSA, bits_of, integer_of
+from fluxc.compiler.backends.llvm import arithmetic, math_arc, math_exp, math_log
+from fluxc.compiler.backends.llvm.arithmetic import MANTISSA, integer_of
 from fluxc.compiler.ir.types import f32, f64
 
 if TYPE_CHECKING:
@@ -60,12 +60,15 @@ atan2 = _shared(math_arc.atan2)
 atanh = _shared(math_log.atanh)
 log1p = _shared(math_log.log1p)
 tanh = _shared(math_exp.tanh)
+_bits_of = _shared(arithmetic.bits_of)
+_clamp = _shared(math_exp.clamp)
+_usual_expm1 = _shared(math_exp._expm1)  # noqa: SLF001
 _EXPM1_RANGE = {32: (-18.0, 88.0), 64: (-40.0, 709.0)}
 
 
 def copysign(x: TritonScalar, y: TritonScalar) -> TritonScalar:
     sign = -1 << (x.dtype.bits - 1)
-    return (bits_of(x) & ~sign | bits_of(y) & sign).bitcast(x.dtype)
+    return (_bits_of(x) & ~sign | _bits_of(y) & sign).bitcast(x.dtype)
 
 
 def round_even(x: TritonScalar) -> TritonScalar:
@@ -90,7 +93,7 @@ def to_integer(x: TritonScalar, dtype: DType) -> TritonScalar:
 
 def expm1(x: TritonScalar) -> TritonScalar:
     low, high = _EXPM1_RANGE[x.dtype.bits]
-    usual = math_exp._expm1(math_exp.clamp(x, low, high))  # noqa: SLF001
+    usual = _usual_expm1(_clamp(x, low, high))
     return x.eq(0.0).select(x, x.gt(high).select(x.exp(), usual))  # keeps -0.0
 
 
