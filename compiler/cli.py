@@ -20,6 +20,7 @@ from rich.text import Text
 
 from fluxc.compiler import driver
 from fluxc.compiler.errors import FluxcError
+from fluxc.compiler.knobs import KNOBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="fluxc",
     help="Ahead-of-time compiler for machine-learning models.",
+    epilog="\n\n".join(f"{k.name}: {k.meaning}" for k in KNOBS.values()),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import fluxc
+
+from fluxc.compiler.knobs import KNOBS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ["compiler", "dsl", "runtime", "tests", "examples", "benchmarks"]
@@ -33,6 +36,16 @@ def test_mypy_is_content(pytestconfig):
     cache = pytestconfig.cache.mkdir("mypy")
     result = run("bash", ".ci/types", "--cache-dir", cache, PYTHON=sys.executable)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_knobs_are_the_only_environment_and_the_help_lists_them(tmp_path):
+    """One file reads variables; the whole environment is passed on to the C compiler alone."""
+    for folder in ("compiler", "dsl", "runtime"):
+        for file in (ROOT / folder).rglob("*.py"):
+            reads = re.search(r"environ(\[|\.get\()|getenv", file.read_text())
+            assert not reads or file.name == "knobs.py", file
+    shown = fluxc("--help", cwd=tmp_path).stdout
+    assert all(f"{k.name}: {k.meaning[:20]}" in shown for k in KNOBS.values())
 
 
 def test_ci_runs_the_readme_s_test_command():
