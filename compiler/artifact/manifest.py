@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.ir.dims import Dim, Symbol, size_symbols
+from fluxc.compiler.kernels.program import all_launches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -93,8 +94,8 @@ def _entry(entry: Entry, program: Program) -> dict[str, Any]:
         "solve": solve(entry, program),
         "reads": list(program.reads),
         "updates": list(program.updates),
-        "kernels": [launch.scheduled.kernel.name for launch in program.run],
-        "prepare": [launch.scheduled.kernel.name for launch in program.prepare],
+        "kernels": [launch.scheduled.kernel.name for launch in all_launches(program.run)],
+        "prepare": [launch.scheduled.kernel.name for launch in all_launches(program.prepare)],
     }
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.ir.dims import Dim, size_symbols
+from fluxc.compiler.ir.locate import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Symbol
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["Graph", "Loc", "Node", "Value", "graph_symbols", "map_subgraphs", "subgraphs"]
+__all__ = ["Graph", "Loc", "Node", "Value", "graph_symbols", "map_subgraphs", "node_symbols", "subgraphs"]
 
 NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
 
@@ -33,7 +34,7 @@ class Loc:
     layer: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}"
+        where = f"{short_name(self.file)}:{self.line}"
         return f"{where} (in {self.layer})" if self.layer else where
 
 
@@ -123,9 +124,13 @@ def graph_symbols(graph: Graph) -> tuple[Symbol, ...]:
     found: set[Symbol] = set()
     for node in graph.nodes:
         types.update(v.type for v in node.outputs)
-        for attr in node.attrs.values():
-            found.update(_attr_symbols(attr))
+        found.update(node_symbols(node))
     return tuple(sorted(found.union(*(t.symbols for t in types))))
+
+
+def node_symbols(node: Node) -> frozenset[Symbol]:
+    """Every named size of a node's attributes, sub-graphs included."""
+    return frozenset(s for attr in node.attrs.values() for s in _attr_symbols(attr))
 
 
 def _attr_symbols(attr: Any) -> Iterable[Symbol]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from fluxc.compiler.ir.dims import Size, Symbol
     from fluxc.compiler.ir.types import DType, TensorType
     from fluxc.compiler.kernels.kernel import Kernel
@@ -13,17 +15,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArenaAt",
+    "Choice",
     "Constant",
     "ConstantAt",
     "InputAt",
     "Launch",
+    "Loop",
     "OutputAt",
+    "PartAt",
     "Place",
     "Prepared",
     "PreparedAt",
     "Program",
     "Scheduled",
+    "Step",
     "StorageAt",
+    "While",
+    "all_launches",
 ]
 
 
@@ -69,7 +77,15 @@ class ArenaAt:
     offset: Size
 
 
-Place: TypeAlias = InputAt | OutputAt | StorageAt | PreparedAt | ConstantAt | ArenaAt
+@dataclass(frozen=True, slots=True)
+class PartAt:
+    """`bytes` behind the begin of a whole array; the offset may depend on the steps of loops."""
+
+    whole: InputAt | OutputAt | StorageAt | PreparedAt | ConstantAt
+    bytes: Size
+
+
+Place: TypeAlias = InputAt | OutputAt | StorageAt | PreparedAt | ConstantAt | ArenaAt | PartAt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +113,50 @@ class Launch:
     sizes: tuple[Size, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Loop:
+    """`for counter in 0 .. trips - 1: body`.  Places and sizes in the body may name the counter."""
+
+    counter: Symbol
+    trips: Size
+    body: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class While:
+    """`test; while the bool at goes_on: body; test`."""
+
+    test: tuple[Step, ...]
+    goes_on: Place
+    body: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The branch whose number is the i32 at `index`, or the nearest one."""
+
+    index: Place
+    branches: tuple[tuple[Step, ...], ...]
+
+
+Step: TypeAlias = Launch | Loop | While | Choice
+
+
+def all_launches(steps: Iterable[Step]) -> Iterator[Launch]:
+    """The launches of some steps, those inside loops and choices included, as they are written."""
+    for step in steps:
+        match step:
+            case Launch():
+                yield step
+            case Loop(body=body):
+                yield from all_launches(body)
+            case While(test=test, body=body):
+                yield from all_launches((*test, *body))
+            case Choice(branches=branches):
+                for branch in branches:
+                    yield from all_launches(branch)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A tensor that prepare makes (packed or folded weights)."""
@@ -121,9 +181,9 @@ class Program:
     inputs, outputs: types of the caller's arrays.
     reads, updates:  names of the storages read, and of those written in place.
     arena, prepare_arena: bytes of scratch memory that run and prepare need, as sizes.
-    prepare:     launches that depend on storages alone: run once after weights have changed.
+    prepare:     steps that depend on storages alone: run once after weights have changed.
                  Empty for entries that update storages.
-    run:         launches of every call.
+    run:         steps of every call.
     index_ranges: for each input, (low, high) where its values are used as indices and must lie in
                  low <= v < high; else None.
     """
@@ -136,8 +196,8 @@ class Program:
     updates: tuple[str, ...]
     prepared: tuple[Prepared, ...]
     constants: tuple[Constant, ...]
-    prepare: tuple[Launch, ...]
+    prepare: tuple[Step, ...]
     prepare_arena: int
-    run: tuple[Launch, ...]
+    run: tuple[Step, ...]
     arena: Size
     index_ranges: tuple[tuple[int, int] | None, ...] = ()

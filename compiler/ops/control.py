@@ -23,11 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fluxc.compiler.ir.dims import Size
+    from fluxc.compiler.ir.graph import Node
 
-__all__ = ["CONTROL"]
+__all__ = ["CONTROL", "carried_operands"]
 
 CONTROL = frozenset({"scan", "switch", "while"})
 """The operations of this file."""
+
+
+def carried_operands(node: Node) -> tuple[int, int]:
+    """The positions, from the first to behind the last, of the operands that a loop carries."""
+    first = node.attrs["consts"] if node.op == "scan" else 0
+    return first, first + (0 if node.op == "switch" else node.attrs["carried"])
 
 
 def _types(values: Sequence[Any]) -> str:
