@@ -13,6 +13,7 @@ from fluxc.compiler.errors import FluxcError, ModelFileError, ShapeError, TraceE
 from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, parse_size, size_symbols
 from fluxc.compiler.ir.entry import Entry, ModelSpec, Storage
 from fluxc.compiler.ir.graph import Graph, Loc, Value
+from fluxc.compiler.ir.locate import is_library
 from fluxc.module import Declared, Param, is_container, walk
 from fluxc.naming import declared_names, variable_names
 from fluxc.ops.random import SEED, STEP
@@ -23,7 +24,8 @@ from fluxc.tree import structure
 from fluxc.types import ElementType, TensorSpec, resolve_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
 
     from fluxc.compiler.ir import types as ir
 
@@ -257,19 +259,25 @@ def _with_minimum(size: Size, minimum: dict[str, int]) -> Size:
 def _trace_once(
     made: ExportedFunction, names: list[str], types: list[ir.TensorType], variables: dict[int, str]
 ) -> Traced:
-    trace = Trace(training=made.training, variables=variables)
+    trace = Trace(training=made.training, variables=variables, loc=made.loc)
     arguments = [Tensor(trace.builder.param(t, n)) for n, t in zip(names, types, strict=True)]
-    with trace.active():
-        returned = _run(made, arguments)
-        tree, outputs, values = _outputs(made, names, returned)
-        forward = None
-        if made.optimizer is not None:
-            _check_loss(made, returned)
-            with trace.builder.at(made.loc):
-                forward = trace.builder.graph(made.name, values)
-                _update(made, trace, values[0])
-        if made.training and STEP in trace.reads:
-            trace.updates[STEP] = (Tensor(trace.reads[STEP]) + 1).value
+    return trace.run(lambda: _program(made, names, trace, arguments))
+
+
+def _program(
+    made: ExportedFunction, names: list[str], trace: Trace, arguments: list[Tensor]
+) -> Traced:
+    """What the user's function computes, then what the optimiser does with it."""
+    returned = _run(made, arguments)
+    tree, outputs, values = _outputs(made, names, returned)
+    forward = None
+    if made.optimizer is not None:
+        _check_loss(made, returned)
+        with trace.builder.at(made.loc):
+            forward = trace.builder.graph(made.name, values)
+            _update(made, trace, values[0])
+    if STEP in trace.reads:  # the next call draws other numbers
+        trace.updates[STEP] = (Tensor(trace.reads[STEP]) + 1).value
     return Traced(made, names, trace, values, outputs, tree, forward)
 
 
@@ -288,14 +296,21 @@ def _run(made: ExportedFunction, arguments: list[Tensor]) -> Any:
         ) from error
 
 
-def _last_line(error: Exception) -> Loc | None:
-    """Where the innermost code outside of this package was."""
-    found, step = None, error.__traceback__
+def _last_line(error: BaseException) -> Loc | None:
+    """Where the innermost code of the user's own was."""
+    lines = [
+        (tb.tb_frame.f_code.co_filename, tb.tb_lineno)
+        for tb in _steps(error.__traceback__)
+        if is_users(tb.tb_frame)
+    ]
+    own = [line for line in lines if not is_library(line[0])] or lines
+    return Loc(*own[-1]) if own else None
+
+
+def _steps(step: TracebackType | None) -> Iterator[TracebackType]:
     while step is not None:
-        if is_users(step.tb_frame):
-            found = Loc(step.tb_frame.f_code.co_filename, step.tb_lineno)
+        yield step
         step = step.tb_next
-    return found
 
 
 def _outputs(

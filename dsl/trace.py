@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fluxc.compiler.errors import FluxcError, TraceError
 from fluxc.compiler.ir.build import Builder
-from fluxc.compiler.ir.graph import Graph, Loc
+from fluxc.compiler.ir.graph import Loc
+from fluxc.compiler.ir.locate import is_library
 from fluxc.compiler.ops import infer
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from fluxc.compiler.ir.dims import Size
-    from fluxc.compiler.ir.graph import Node, Value
+    from fluxc.compiler.ir.graph import Graph, Node, Value
     from fluxc.compiler.ir.types import TensorType
 
 __all__ = ["NeedsSize", "Trace", "current", "emit", "emit_all", "fail", "training", "user_loc"]
 
+T = TypeVar("T")
 _CURRENT: ContextVar[Trace | None] = ContextVar("fluxc_trace", default=None)
 _HINT = "call it inside a function under @fx.export, or through fx.jit(f)"
 
@@ -40,6 +42,7 @@ class Trace:
     builder:   collects the nodes; its params are the inputs, then the storages in order of use.
     training:  whether dropout drops and batch statistics are used and recorded.
     variables: names of the model file's modules, by identity, for paths in messages.
+    loc:       the export's own line.
     reads:     stored tensors that were read, by what declares them.
     updates:   new values of stored tensors.
     shadows:   values that stand for parameters while a gradient with respect to them is taken.
@@ -47,9 +50,15 @@ class Trace:
     called:    the outermost modules that were called, in order.
     """
 
-    def __init__(self, *, training: bool, variables: dict[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        training: bool,
+        variables: dict[int, str] | None = None,
+        loc: Loc | None = None,
+    ) -> None:
         self.builder = Builder(infer)
-        self.training = training
+        self.training, self.loc = training, loc
         self.variables = variables or {}
         self.reads: dict[Any, Value] = {}
         self.updates: dict[Any, Value] = {}
@@ -77,11 +86,11 @@ class Trace:
     def layer(self) -> str:
         return self.path[-1][1] if self.path else ""
 
-    @contextmanager
-    def active(self) -> Iterator[Trace]:
+    def run(self, f: Callable[[], T]) -> T:
+        """f(), whose tensors belong to this trace.  What called this is no code of the user's."""
         token = _CURRENT.set(self)
         try:
-            yield self
+            return f()
         finally:
             _CURRENT.reset(token)
 
@@ -136,14 +145,21 @@ def is_users(frame: FrameType) -> bool:
 
 
 def user_loc() -> Loc | None:
-    """The user's own line: the innermost frame outside of this package."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (inspect.stack reads source files)
-    while frame is not None and not is_users(frame):
-        frame = frame.f_back
-    if frame is None:
-        return None
+    """The user's own line: the innermost frame outside of this package and of installed ones.
+
+    Where only this package runs, as in an optimiser's step, it is the line of the export.
+    """
     trace = _CURRENT.get()
-    return Loc(frame.f_code.co_filename, frame.f_lineno, trace.layer if trace else "")
+    layer = trace.layer if trace else ""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (inspect.stack reads source files)
+    nearest = None
+    while frame is not None and frame.f_code is not Trace.run.__code__:
+        if is_users(frame):
+            if not is_library(frame.f_code.co_filename):
+                return Loc(frame.f_code.co_filename, frame.f_lineno, layer)
+            nearest = nearest or Loc(frame.f_code.co_filename, frame.f_lineno, layer)
+        frame = frame.f_back
+    return nearest or (trace.loc if trace else None)
 
 
 def emit_all(op: str, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:

@@ -248,7 +248,7 @@ def test_order_is_known_where_ranges_decide_it():
     """`<` and truth of a size answer for every value of its range, or not at all."""
     rows, n = dim("rows", min=8, max=64), dim("n")
     assert rows > 7
-    assert 65 > rows
+    assert rows < 65
     assert rows <= 64
     assert not rows < 8
     assert n >= 0

@@ -13,6 +13,7 @@ import fluxc as fx
 from dsl import run, trace, type_of
 from fluxc import losses, nn, optim
 from fluxc.compiler.ir.entry import Export
+from fluxc.compiler.ir.locate import short_name
 
 COUNTER = itertools.count()
 
@@ -217,7 +218,7 @@ def test_errors_name_the_layer():
         trace(lambda x: model(x), fx.f32["n", 4], namespace={"model": model})
     line = test_errors_name_the_layer.__code__.co_firstlineno + 4
     assert str(caught.value) == (
-        f"{__file__}:{line} (in model.layers.1.layers.1): Dense(5, 2, relu): the input does not fit\n"
+        f"{short_name(__file__)}:{line} (in model.layers.1.layers.1): Dense(5, 2, relu): the input does not fit\n"
         "  expected: f32[..., 5]\n"
         "  got:      f32[n, 3]"
     )
@@ -322,3 +323,31 @@ def test_jit_compiles_once_for_each_type():
     assert len(f.compiled) == 1
     f(x[:2], 3.0)
     assert len(f.compiled) == 2
+
+
+def test_every_operation_stands_on_a_line_of_the_user():
+    """The gradient has the forward's lines, the optimiser's step that of the export."""
+    model = nn.Chain(nn.Dense(3, 4, fx.gelu), nn.BatchNorm(4), nn.Dropout(0.5))
+    rule = optim.Chain(optim.ClipNorm(1.0), optim.AdamW())
+
+    def loss(x):
+        return fx.square(model(x)).mean()
+
+    entry, _ = trace(loss, fx.f32["n", 3], namespace={"model": model}, optimizer=rule)
+    first = loss.__code__.co_firstlineno
+    assert {(n.loc.file, n.loc.line) for n in entry.graph.nodes} == {
+        (__file__, first),
+        (__file__, first + 1),
+    }
+
+
+def test_lines_of_installed_packages_are_passed_over(tmp_path, monkeypatch):
+    """A helper that is installed beside fluxc is no place for the user to look."""
+    helper = tmp_path / "helper.py"
+    helper.write_text("def halve(x):\n    return x / 2 + x[:, :1]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import helper as module
+
+    monkeypatch.setattr("fluxc.trace.is_library", lambda file: file == module.__file__)
+    entry, _ = trace(lambda x: module.halve(x), fx.f32["n", 3])
+    assert {n.loc.file for n in entry.graph.nodes} == {__file__}

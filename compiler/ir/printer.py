@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fluxc.compiler.ir.dims import Dim, Symbol
 from fluxc.compiler.ir.graph import Graph, graph_symbols
+from fluxc.compiler.ir.locate import short_name
 from fluxc.compiler.ir.types import DTYPES, DType
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _node(
 
 def _loc(loc: Loc) -> str:
     layer = f", {json.dumps(loc.layer)}" if loc.layer else ""
-    return f"loc({json.dumps(loc.file)}, {loc.line}{layer})"
+    return f"loc({json.dumps(short_name(loc.file))}, {loc.line}{layer})"
 
 
 def _literal(value: Any, locations: bool, indent: str) -> str:  # noqa: PLR0911

@@ -1,7 +1,8 @@
 """Random numbers inside a program: `fx.random.uniform`, `normal`, `bernoulli`.
 
 Each call in a program is a site of its own; what it draws depends on the model's seed, the number
-of training steps so far, the site, and the element's position, and on nothing else.
+of calls so far of entries that draw, the site, and the element's position, and on nothing else.
+An entry that draws changes the model by that count, in test mode too: its next call draws others.
 """
 
 from __future__ import annotations

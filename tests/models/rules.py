@@ -10,7 +10,10 @@ def hard_sign(x):
 
 
 hard_sign.defvjp(lambda x: (fx.sign(x), x), lambda x, dy: (fx.where(fx.abs(x) < 1, dy, 0.0),))
-smooth = fx.custom_vjp(lambda x: x * fx.sigmoid(x), lambda xs, y, dy: (dy * (y + xs[0]),))
+smooth = fx.custom_vjp(
+    lambda x: x * fx.sigmoid(x),
+    lambda xs, y, dy: (dy * (y + fx.sigmoid(xs[0]) * (1 - y)),),
+)
 
 field = nn.Chain(nn.Dense(3, 16, fx.tanh), nn.Dense(16, 16, smooth), nn.Dense(16, 1))
 binary = nn.Chain(nn.Dense(3, 12, hard_sign), nn.Dense(12, 1))

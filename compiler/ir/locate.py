@@ -1,0 +1,27 @@
+"""Files in messages: whose they are, and how the user would name them."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from functools import lru_cache
+
+__all__ = ["is_library", "short_name"]
+
+_LIBRARIES = tuple(
+    os.path.realpath(sysconfig.get_path(kind)) + os.sep
+    for kind in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+@lru_cache(maxsize=4096)
+def is_library(file: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    return file.startswith("<frozen") or os.path.realpath(file).startswith(_LIBRARIES)
+
+
+def short_name(file: str) -> str:
+    """A file's name from the working directory, where it lies below it."""
+    if not file.startswith(os.sep):
+        return file
+    return file.removeprefix(os.getcwd() + os.sep)  # noqa: PTH109 (once a node of a printed graph)
