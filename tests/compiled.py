@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from fluxc.compiler.ops import OPS
 
 # Largest error of a result, relative to the largest value that went into it; see docs/numerics.md.
 TOLERANCE = {"f64": 1e-12, "f32": 2e-5, "f16": 4e-3, "bf16": 3e-2}
+THREADS = (1, 2, 3)
 
 
 def entry_of(name, graph):
@@ -22,7 +24,7 @@ def entry_of(name, graph):
     return Entry(name, graph, inputs, (), outputs, output_tree=tree)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompiledGraphs:
     """Graphs by name, and the package that computes them."""
 
@@ -30,8 +32,18 @@ class CompiledGraphs:
     package: object
     programs: dict
 
+    @cache  # noqa: B019  tests end soon
     def model(self, threads=1):
         return self.package.Model(threads=threads)
+
+    def on_every_number_of_threads(self, name, arrays):
+        """The results of an entry, which have the same bits however many threads compute them."""
+        first, *others = (getattr(self.model(threads), name)(*arrays) for threads in THREADS)
+        for threads, other in zip(THREADS[1:], others, strict=True):
+            for i, (one, more) in enumerate(zip(first, other, strict=True)):
+                same = one.tobytes() == more.tobytes()
+                assert same, f"{name}: result {i} depends on threads, {THREADS[0]} or {threads}"
+        return first
 
     def within_index_ranges(self, name, arrays):
         """The arrays, indices among them brought into the range that a call is checked for."""

@@ -18,7 +18,6 @@ from fluxc.compiler.ops import OPS, infer
 pytestmark = pytest.mark.cc
 
 SIZES = (0, 1, 3, 17, 64, 129)
-THREADS = (1, 2, 3)
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, np.inf, -np.inf, np.nan, 1e-30, -7.25]
 CONVERSIONS = ("cast", "bitcast")
 
@@ -84,18 +83,16 @@ def part(graphs, index):
 @pytest.mark.parametrize("index", range(PARTS))
 def test_elementwise_operations_agree_with_the_interpreter(index, tmp_path):
     compiled = compile_graphs(part(ELEMENTWISE, index), tmp_path)
-    for threads in THREADS:
-        model = compiled.model(threads)
-        for (name, graph), n in itertools.product(compiled.graphs.items(), SIZES):
-            rng = np.random.default_rng([n, zlib.crc32(name.encode())])
-            arrays = [values(rng, p.type.dtype, n) for p in graph.params]
-            (got,), (want,) = getattr(model, name)(*arrays), expected(graph, arrays)
-            dtype = graph.results[0].type.dtype
-            context = f"{name}, {n} elements, {threads} threads"
-            if dtype.is_float:
-                assert_close_everywhere(got, want, dtype, context)
-            else:
-                np.testing.assert_array_equal(got, want, err_msg=context)
+    for (name, graph), n in itertools.product(compiled.graphs.items(), SIZES):
+        rng = np.random.default_rng([n, zlib.crc32(name.encode())])
+        arrays = [values(rng, p.type.dtype, n) for p in graph.params]
+        (got,) = compiled.on_every_number_of_threads(name, arrays)
+        (want,) = expected(graph, arrays)
+        dtype, context = graph.results[0].type.dtype, f"{name}, {n} elements"
+        if dtype.is_float:
+            assert_close_everywhere(got, want, dtype, context)
+        else:
+            np.testing.assert_array_equal(got, want, err_msg=context)
 
 
 def assert_close_everywhere(got, want, dtype, context):
@@ -135,13 +132,11 @@ def _retyped(attrs, width):
 def test_structured_operations_agree_with_the_interpreter(tmp_path):
     cases = list(structured_graphs(0))
     compiled = compile_graphs({name: graph for name, graph, _ in cases}, tmp_path)
-    for threads in THREADS:
-        model = compiled.model(threads)
-        for name, graph, arrays in cases:
-            stored = [round_to(a, p.type.dtype) for a, p in zip(arrays, graph.params, strict=True)]
-            got = getattr(model, name)(*stored)
-            for g, w, r in zip(got, expected(graph, stored), graph.results, strict=True):
-                assert_agrees(g, w, r.type.dtype, context=f"{name}, {threads} threads")
+    for name, graph, arrays in cases:
+        stored = [round_to(a, p.type.dtype) for a, p in zip(arrays, graph.params, strict=True)]
+        got = compiled.on_every_number_of_threads(name, stored)
+        for g, w, r in zip(got, expected(graph, stored), graph.results, strict=True):
+            assert_agrees(g, w, r.type.dtype, context=name)
 
 
 REDUCTIONS = [n for n in STRUCTURED if n.startswith("reduce_")]
@@ -179,23 +174,22 @@ def _accepted_with(op, dtype):
 
 def test_reductions_and_products_agree_at_awkward_sizes(tmp_path):
     compiled = compile_graphs(dict(sized_graphs()), tmp_path)
-    for threads in THREADS:
-        model = compiled.model(threads)
-        for name, graph in compiled.graphs.items():
-            for m, n in itertools.product(SIZES, repeat=2):
-                check_sizes(model, name, graph, {"m": m, "n": n, "k": SIZES[(m + n) % 6]}, threads)
+    for name, m, n in itertools.product(compiled.graphs, SIZES, SIZES):
+        check_sizes(compiled, name, {"m": m, "n": n, "k": SIZES[(m + n) % 6]})
 
 
-def check_sizes(model, name, graph, sizes, threads):
+def check_sizes(compiled, name, sizes):
+    graph = compiled.graphs[name]
     rng = np.random.default_rng(sizes["m"] * 1000 + sizes["n"])
     arrays = []
     for p in graph.params:
         shape = tuple(sizes[str(s)] for s in p.type.shape)
         small = rng.normal(size=shape) if p.type.dtype.is_float else rng.integers(0, 3, shape)
         arrays.append(round_to(small, p.type.dtype))
-    (got,), (want,) = getattr(model, name)(*arrays), expected(graph, arrays)
+    (got,) = compiled.on_every_number_of_threads(name, arrays)
+    (want,) = expected(graph, arrays)
     scale = max([1.0, *(float(np.prod(a.shape)) ** 0.5 for a in arrays)])
-    context = f"{name} at {sizes}, {threads} threads"
     if name.startswith("reduce_prod"):
         scale = 1.0
+    context = f"{name} at {sizes}"
     assert_agrees(got, want, graph.results[0].type.dtype, scale=scale, context=context)
