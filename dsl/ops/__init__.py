@@ -1,13 +1,14 @@
 """Functions on tensors, by family; `fluxc` re-exports them."""
 
-from fluxc.ops import activation, contract, create, elementwise, index, layout, reduce
+from fluxc.ops import activation, contract, convolution, create, elementwise, index, layout, reduce
 from fluxc.ops.activation import *  # noqa: F403
 from fluxc.ops.contract import *  # noqa: F403
+from fluxc.ops.convolution import *  # noqa: F403
 from fluxc.ops.create import *  # noqa: F403
 from fluxc.ops.elementwise import *  # noqa: F403
 from fluxc.ops.index import *  # noqa: F403
 from fluxc.ops.layout import *  # noqa: F403
 from fluxc.ops.reduce import *  # noqa: F403
 
-FAMILIES = (elementwise, activation, reduce, layout, index, create, contract)
+FAMILIES = (elementwise, activation, reduce, layout, index, create, contract, convolution)
 __all__ = [name for family in FAMILIES for name in family.__all__]
