@@ -15,6 +15,7 @@ def train_step(x: fx.f32["batch", 64], y: fx.i32["batch"]):
 """
 
 from fluxc import init, losses, nn, ops, optim
+from fluxc.checkpoint import checkpoint
 from fluxc.compiler.errors import (
     BuildError,
     DTypeError,
@@ -54,6 +55,7 @@ __all__ = [
     "Unsupported",
     "bf16",
     "bool_",
+    "checkpoint",
     "compile",
     "custom_vjp",
     "dim",

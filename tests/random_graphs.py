@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from op_graphs import carries_graphs
 
 from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.ir.build import Builder
@@ -147,8 +148,12 @@ class _Maker:
         least = 1 if differentiable else 0
         self.symbols = [dim("n", min=least, max=20), dim("batch", min=1, max=24)]
         self.names = [
-            n for n in OPS if n != "custom_vjp" and (not differentiable or self.has_rule(n))
+            n for n in OPS if self.has_recipe(n) and (not differentiable or self.has_rule(n))
         ]
+
+    @staticmethod
+    def has_recipe(name):
+        return not carries_graphs(OPS[name]) or hasattr(_Maker, name)
 
     @staticmethod
     def has_rule(name):
@@ -421,6 +426,19 @@ class _Maker:
         indices, batch, depth = self.places(x)
         updates = self.param(x.type.dtype, (*indices.shape[:-1], *x.shape[batch + depth :]))
         self.emit(name, x, indices, updates, low=x.low - 9, high=x.high + 9, batch=batch)
+
+    def checkpoint(self, name):
+        """The tangent of half of a value, computed again on the way back."""
+        x = self.bring(self.pick(), -1.5, 1.5)
+        b = Builder(infer)
+        p = b.param(x.type)
+        half = b.emit("full", value=0.5, dtype=x.type.dtype, shape=x.shape)
+        body = b.graph("half", [b.emit("tan", b.emit("mul", p, half))])
+        self.emit(name, x, low=-1, high=1, body=body)
+
+    def barrier(self, name):
+        x = self.pick()
+        self.emit(name, x, self.pick(), low=x.low, high=x.high)
 
     def full(self, name):
         value = float(self.rng.choice([0.0, -0.0, 1.0, 0.5, -1.25, 2.0]))

@@ -14,7 +14,7 @@ from fluxc.compiler.autodiff.reverse import drop_unneeded, input_cotangents, pul
 from fluxc.compiler.errors import NotDifferentiable
 from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.graph import Value
-from fluxc.compiler.ops import OPS, ZeroGradient, infer
+from fluxc.compiler.ops import OPS, GraphRule, ZeroGradient, infer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +88,9 @@ def _output_tangents(
     if rule is None:
         return _transposed_twice(b, node, found)
     tangents = tuple(found.get(v) for v in node.inputs)
+    if isinstance(rule, GraphRule):
+        own = {"tangents": tangents, "pushforward": pushforward}
+        return rule(b, node.outputs, *node.inputs, **own, **node.attrs)
     many = len(node.outputs) > 1
     ys = node.outputs if many else node.output
     result = rule(b, ys, *node.inputs, tangents=tangents, **node.attrs)
@@ -101,7 +104,7 @@ def _transposed_twice(
     before = len(b.nodes)
     floats = [v for v in node.outputs if v.type.dtype.is_float]
     unknown = {v: Value(v.type) for v in floats}
-    cotangents = [(v, d) for v, d in input_cotangents(b, node, unknown) if v in found]
+    cotangents = [(v, d) for v, d in input_cotangents(b, node, unknown, found) if v in found]
     linear = tuple(b.nodes[before:])
     ends = [d for _, d in cotangents]
     results = pullback(b, linear, ends, [found[v] for v, _ in cotangents], list(unknown.values()))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from fluxc.compiler.errors import NotDifferentiable
 from fluxc.compiler.ir.build import Builder
-from fluxc.compiler.ops import OPS, NoGradient, ZeroGradient, infer
+from fluxc.compiler.ops import OPS, GraphRule, NoGradient, ZeroGradient, infer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from fluxc.compiler.ir.graph import Graph, Node, Value
 
@@ -45,7 +45,7 @@ def pullback(
     for node in reversed(nodes):
         if any(v in total for v in node.outputs) and any(v in active for v in node.inputs):
             with b.at(node.loc):
-                for value, cotangent in input_cotangents(b, node, total):
+                for value, cotangent in input_cotangents(b, node, total, active):
                     if value in active:
                         _accumulate(b, total, value, cotangent)
     results = [total.get(v) for v in wrt]
@@ -86,20 +86,25 @@ def _accumulate(b: Builder, total: dict[Value, Value], value: Value, cotangent: 
 
 
 def input_cotangents(
-    b: Builder, node: Node, total: dict[Value, Value]
+    b: Builder, node: Node, total: Mapping[Value, Value], active: Container[Value]
 ) -> list[tuple[Value, Value]]:
-    """What one node passes back to its inputs."""
+    """What one node passes back to those of its inputs that are `active`, and perhaps to others."""
     rule = OPS[node.op].vjp
     assert not isinstance(rule, ZeroGradient), "outputs of such a node are not active"
     if isinstance(rule, NoGradient):
         raise NotDifferentiable(
             f"cannot differentiate through {node.op}: {rule.reason}", loc=node.loc
         )
-    if len(node.outputs) == 1:
+    if isinstance(rule, GraphRule):
+        dys = tuple(map(total.get, node.outputs))
+        wanted = tuple(v in active for v in node.inputs)
+        own = {"wanted": wanted, "pullback": pullback}
+        found = rule(b, dys, node.outputs, *node.inputs, **own, **node.attrs)
+    elif len(node.outputs) == 1:
         found = rule(b, total[node.output], node.output, *node.inputs, **node.attrs)
     else:
-        dys = tuple(total[v] if v in total else _zero(b, v) for v in node.outputs)
-        found = rule(b, dys, node.outputs, *node.inputs, **node.attrs)
+        filled = tuple(total[v] if v in total else _zero(b, v) for v in node.outputs)
+        found = rule(b, filled, node.outputs, *node.inputs, **node.attrs)
     pairs = zip(node.inputs, found, strict=True)
     return [(value, cotangent) for value, cotangent in pairs if cotangent is not None]
 

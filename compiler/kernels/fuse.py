@@ -110,14 +110,15 @@ class Fuser:
 
     def _add(self, work: Work) -> None:
         near = self._groups_read(work)
-        home = self._join(work, near) if work.kind in {"point", "reduce"} else None
+        awaited = self._groups_awaited(work)
+        home = self._join(work, near, awaited) if work.kind in {"point", "reduce"} else None
         if home is None:
             home = self._found(work)
         work.group = home
         home.works.append(work)
         for r in work.reads:
             self.early.setdefault(r.value, []).append(work)
-        for other in near:
+        for other in (*near, *awaited):
             if other is not home:
                 self.order.depend(home.id, other.id)
         for other in near:
@@ -138,6 +139,11 @@ class Fuser:
             reverse=True,
         )
 
+    def _groups_awaited(self, work: Work) -> list[Group]:
+        """The groups that a work must run after, though it may read nothing of them."""
+        groups = (self.works.of[v].group for v in work.waits)
+        return list(dict.fromkeys(g for g in groups if g is not None))
+
     def _found(self, work: Work) -> Group:
         """A new group around a work."""
         kind = work.kind if work.kind in {"contract", "scatter", "pack"} else "nest"
@@ -154,11 +160,12 @@ class Fuser:
         work.coords = work.out
         return group
 
-    def _join(self, work: Work, near: list[Group]) -> Group | None:
+    def _join(self, work: Work, near: list[Group], awaited: list[Group]) -> Group | None:
         for group in near:
             if group.prepared != work.prepared or group.kind not in {"nest", "contract"}:
                 continue
-            if not self.order.can_depend(group.id, [g.id for g in near if g is not group]):
+            earlier = [g.id for g in (*near, *awaited) if g is not group]
+            if not self.order.can_depend(group.id, earlier):
                 continue
             place = self._place(work, group)
             if place is not None and self._fits(work, group, place):

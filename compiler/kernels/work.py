@@ -75,6 +75,7 @@ class Work:
     reduction: the operation of a reduction.
     prepared:  whether it depends on storages and constants alone.
     place:     its axes over the axes of its group.
+    waits:     values that must be made before it, though it reads nothing of them.
     """
 
     order: int
@@ -91,6 +92,7 @@ class Work:
     place: dict[Axis, Expr] = field(default_factory=dict)
     coords: Place = ()
     group: Group | None = None
+    waits: dict[Value, None] = field(default_factory=dict)
 
 
 class Works:
@@ -118,6 +120,7 @@ class Works:
         self.memory: set[Value] = set(graph.params)  # values that lie in memory without any work
         self.ready: set[Value] = set(storages) if self.prepares else set()
         self.through: dict[Work, set[Value]] = {}
+        self.held: dict[Value, dict[Value, None]] = {}  # a barrier -> what must be made before
         self.of_sums: set[Value] = set()  # made from a reduction, element by element
 
     def _node(self, node: Node) -> None:
@@ -126,10 +129,24 @@ class Works:
         pointwise = node.op not in STRUCTURED and not self.of_sums.isdisjoint(node.inputs)
         if node.op in REDUCTIONS or pointwise:
             self.of_sums.add(node.output)
+        if node.op == "barrier":
+            self.held[node.output] = self._makers(node.inputs[1:])
         if node.op in STRUCTURED:
             STRUCTURED[node.op](self, node)
         elif not self._virtual(node) or self._needed(node.output) or self._picked(node):
             self.point(node.output)
+
+    def _makers(self, values: Iterable[Value]) -> dict[Value, None]:
+        """What must be computed for some values to be known."""
+        found: dict[Value, None] = {}
+        pending = list(values)
+        while pending:
+            v = pending.pop()
+            if v in self.of:
+                found[v] = None
+            elif v not in self.memory:
+                pending.extend(self.producers[v].inputs)
+        return found
 
     def _needed(self, value: Value) -> bool:
         return value in self.results or value in self.forced
@@ -157,10 +174,17 @@ class Works:
     def indices(self, axes: Iterable[Axis]) -> Place:
         return tuple(map(self.k.index, axes))
 
-    def inliner(self, reads: list[Read], through: set[Value]) -> Inliner:
-        """An inliner that stops at what has work or lies in memory, and notes it."""
+    def inliner(
+        self, reads: list[Read], through: set[Value], waits: dict[Value, None] | None = None
+    ) -> Inliner:
+        """An inliner that stops at what has work or lies in memory, and notes it.
+
+        waits  is given what the barriers on the way hold the reads back for
+        """
 
         def leaf(value: Value, index: Place, guard: Expr | None) -> Expr | None:
+            if waits is not None and value in self.held:
+                waits.update(self.held[value])
             if value in through or (value not in self.of and value not in self.memory):
                 return None
             reads.append(Read(value, index))
@@ -172,7 +196,8 @@ class Works:
         """Register a work: find what it reads, and whether it can be prepared."""
         if through:
             self.through[work] = through
-        inliner = self.inliner(work.reads, through or set())
+        inliner = self.inliner(work.reads, through or set(), work.waits)
+        work.waits.update(self.held.get(work.value, {}))
         work.define(inliner, {a: self.k.index(a) for a in work.axes})
         static = all(isinstance(a.extent, int) for a in work.axes) and not work.value.type.symbols
         known = all(r.value in self.ready or self._constant(r.value) for r in work.reads)
@@ -493,5 +518,6 @@ STRUCTURED: dict[str, Callable[[Works, Node], None]] = {
     "window_sum": windows.window_sum,
     "scatter_add": Works.scatter,
     "constant": Works.constant,
+    "checkpoint": _inlined_earlier,
     "custom_vjp": _inlined_earlier,
 }

@@ -12,9 +12,9 @@ from fluxc.compiler.ops import (
     reduce,
     window,
 )
-from fluxc.compiler.ops.op import OPS, NoGradient, Op, ZeroGradient, infer
+from fluxc.compiler.ops.op import OPS, GraphRule, NoGradient, Op, ZeroGradient, infer
 
-__all__ = ["OPS", "NoGradient", "Op", "ZeroGradient", "infer"]
+__all__ = ["OPS", "GraphRule", "NoGradient", "Op", "ZeroGradient", "infer"]
 
 FAMILIES = (
     elementwise,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.types import TensorType, f64
-from fluxc.compiler.ops.batching import batch_graph
-from fluxc.compiler.ops.op import Op, infer, register
+from fluxc.compiler.ops.batching import batch_graph, with_axis
+from fluxc.compiler.ops.op import GraphRule, Op, infer, register
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -94,6 +94,102 @@ def sample_custom_vjp(rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...],
     return (rng.normal(size=3),), graphs
 
 
+def infer_checkpoint(*xs: TensorType, body: Graph) -> tuple[TensorType, ...]:
+    _check_types("checkpoint: body's parameters", xs, body.params)
+    return tuple(v.type for v in body.results)
+
+
+def checkpoint_vjp(
+    b: Builder,
+    dys: tuple[Value | None, ...],
+    _ys: tuple[Value, ...],
+    *xs: Value,
+    wanted: tuple[bool, ...],
+    pullback: Callable[..., list[Value | None]],
+    body: Graph,
+) -> tuple[Value | None, ...]:
+    """The body once more, from inputs that are there only once the cotangents are."""
+    arrived = [d for d in dys if d is not None]
+    again = [b.emit("barrier", x, *arrived) for x in xs]
+    before = len(b.nodes)
+    results = b.inline(body, again)
+    wrt = [x for x, has in zip(again, wanted, strict=True) if has]
+    found = iter(pullback(b, tuple(b.nodes[before:]), results, dys, wrt))
+    return tuple(next(found) if has else None for has in wanted)
+
+
+def checkpoint_jvp(
+    b: Builder,
+    ys: tuple[Value, ...],
+    *xs: Value,
+    tangents: tuple[Value | None, ...],
+    pushforward: Callable[..., list[Value | None]],
+    body: Graph,
+) -> tuple[Value | None, ...]:
+    """The tangents are a checkpoint of their own, so that they can be pulled back as cheaply."""
+    inner = Builder(infer)
+    params = [inner.param(x.type) for x in xs]
+    results = inner.inline(body, params)
+    nodes = tuple(inner.nodes)
+    moved = {p: inner.param(p.type) for p, t in zip(params, tangents, strict=True) if t is not None}
+    found = pushforward(inner, nodes, moved, results)
+    graph = inner.graph(f"{body.name}_jvp", [t for t in found if t is not None])
+    if not graph.results:
+        return (None,) * len(ys)
+    given = [t for t in tangents if t is not None]
+    made = iter(b.emit_all("checkpoint", *xs, *given, body=graph))
+    return tuple(None if t is None else next(made) for t in found)
+
+
+def checkpoint_batch(
+    b: Builder, size: Size, *xs: Value, batched: tuple[bool, ...], body: Graph
+) -> tuple[Value, ...]:
+    return b.emit_all("checkpoint", *xs, body=batch_graph(body, size, batched)[0])
+
+
+def sample_checkpoint(rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
+    """sin(x * z) and x."""
+    b, type = Builder(infer), TensorType(f64, (3,))
+    x, z = b.param(type, "x"), b.param(type, "z")
+    body = b.graph("wave", [b.emit("sin", b.emit("mul", x, z)), x])
+    return (rng.normal(size=3), rng.normal(size=3)), {"body": body}
+
+
+def infer_barrier(x: TensorType, *_others: TensorType) -> TensorType:
+    return x
+
+
+def barrier_batch(
+    b: Builder, size: Size, x: Value, *others: Value, batched: tuple[bool, ...]
+) -> Value:
+    held = b.emit("barrier", x, *others)
+    return held if batched[0] else with_axis(b, size, held)
+
+
+register(
+    Op(
+        name="checkpoint",
+        infer=infer_checkpoint,
+        reference=lambda *xs, body: tuple(body(*xs)),
+        vjp=GraphRule(checkpoint_vjp),
+        sample=sample_checkpoint,
+        batch=checkpoint_batch,
+        jvp=GraphRule(checkpoint_jvp),
+        doc="body(*xs), whose way back computes the body again rather than keep what it computed",
+    )
+)
+register(
+    Op(
+        name="barrier",
+        infer=infer_barrier,
+        reference=lambda x, *_others: x.copy(),
+        vjp=lambda _b, dy, _y, _x, *others: (dy, *[None] * len(others)),
+        sample=lambda rng: ((rng.normal(size=(2, 3)), rng.normal(size=4)), {}),
+        lower=lambda _k, index, _types, x, *_others: x(index),
+        batch=barrier_batch,
+        doc="x, and whatever is computed from it is computed after the other operands",
+    )
+)
 register(
     Op(
         name="custom_vjp",

@@ -76,7 +76,8 @@ class Op:
                Helpers: `ops.batching`.
     jvp:       (b, y, *xs, tangents, **attrs) -> tangent or None of each output (a tuple for an
                operation with several), where `tangents` has one or None per input.  Only where
-               it cannot be had by transposing `vjp` twice.
+               it cannot be had by transposing `vjp` twice.  As a `GraphRule`: ys is a tuple, and
+               so is what is returned; `pushforward` is `autodiff.pushforward`.
 
     Exactly one of `scalar` and `lower` is given, or neither for an operation that the table
     `kernels.lower.STRUCTURED` lowers to a loop nest of its own.

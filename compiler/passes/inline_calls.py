@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["inline_calls"]
 
 BARRIERS = frozenset({"identity", "stop_gradient"})
+CALLS = frozenset({"checkpoint", "custom_vjp"})
 
 
 def inline_calls(g: Graph) -> Graph:
-    """Put the bodies of custom_vjp in place of it; drop identity and stop_gradient."""
-    if not any(n.op == "custom_vjp" or n.op in BARRIERS for n in g.nodes):
+    """Put the bodies of custom_vjp and checkpoint in place of them; drop identity and
+    stop_gradient."""
+    if not any(n.op in CALLS or n.op in BARRIERS for n in g.nodes):
         return g
     env: dict[Value, Value] = {}
     nodes = tuple(_inlined(g.nodes, env))
@@ -30,7 +32,7 @@ def _inlined(nodes: tuple[Node, ...], env: dict[Value, Value]) -> Iterator[Node]
         inputs = tuple(env.get(v, v) for v in node.inputs)
         if node.op in BARRIERS:
             env[node.output] = inputs[0]
-        elif node.op == "custom_vjp":
+        elif node.op in CALLS:
             body = _copy(node.attrs["body"])
             env.update(zip(body.params, inputs, strict=True))
             yield from _inlined(body.nodes, env)
