@@ -1,7 +1,8 @@
 """Optimisers: rules that turn gradients into steps, x <- x - step.
 
 A rule is an immutable value.  Its hyper-parameters are the values that a compiled model starts
-with; they stay inputs of the compiled step: `model.optimizer["lr"] = 1e-4` changes them.
+with; they stay inputs of the compiled step: `model.optimizer["lr"] = 1e-4` changes them.  `eta` is
+another name of lr and `epsilon` of eps, as Flux has them.
 Below, g is the gradient, x the parameter, t the number of the step from 1.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fluxc import ops
-from fluxc.compiler.errors import ShapeError
+from fluxc.compiler.errors import ShapeError, Unsupported
 from fluxc.compiler.ir import types as ir
 from fluxc.tensor import Tensor, as_tensor, cast
 from fluxc.trace import user_loc
@@ -144,11 +145,16 @@ def _betas(rule: str, beta: Any) -> dict[str, float]:
     return {"beta1": beta[0], "beta2": beta[1]}
 
 
+def _either(value: float, other: float | None) -> float:
+    """A hyper-parameter under either of its two names."""
+    return value if other is None else other
+
+
 class Descent(Rule):
     """lr*g.  PyTorch's SGD."""
 
     def __init__(self, lr: float = 0.1, *, eta: float | None = None) -> None:
-        super().__init__({"lr": lr if eta is None else eta})
+        super().__init__({"lr": _either(lr, eta)})
 
     def step(self, u: Update) -> Tensor:
         return u["lr"] * u.g
@@ -160,7 +166,7 @@ class Momentum(Rule):
     slots = True
 
     def __init__(self, lr: float = 0.01, rho: float = 0.9, *, eta: float | None = None) -> None:
-        super().__init__({"lr": lr if eta is None else eta, "rho": rho})
+        super().__init__({"lr": _either(lr, eta), "rho": rho})
 
     def step(self, u: Update) -> Tensor:
         return u.keep("v", u["rho"] * u.slot("v") + u["lr"] * u.g)
@@ -172,7 +178,7 @@ class Nesterov(Rule):
     slots = True
 
     def __init__(self, lr: float = 0.001, rho: float = 0.9, *, eta: float | None = None) -> None:
-        super().__init__({"lr": lr if eta is None else eta, "rho": rho})
+        super().__init__({"lr": _either(lr, eta), "rho": rho})
 
     def step(self, u: Update) -> Tensor:
         v, rho, scaled = u.slot("v"), u["rho"], u["lr"] * u.g
@@ -196,10 +202,10 @@ class RMSProp(Rule):
         *,
         centred: bool = False,
         eta: float | None = None,
+        epsilon: float | None = None,
     ) -> None:
-        super().__init__(
-            {"lr": lr if eta is None else eta, "rho": rho, "eps": eps}, centred=centred
-        )
+        hypers = {"lr": _either(lr, eta), "rho": rho, "eps": _either(eps, epsilon)}
+        super().__init__(hypers, centred=centred)
 
     def step(self, u: Update) -> Tensor:
         rho = u["rho"]
@@ -237,8 +243,10 @@ class Adam(Rule):
         eps: float = 1e-8,
         *,
         eta: float | None = None,
+        epsilon: float | None = None,
     ) -> None:
-        super().__init__({"lr": lr if eta is None else eta, **_betas("Adam", beta), "eps": eps})
+        hypers = {"lr": _either(lr, eta), **_betas("Adam", beta), "eps": _either(eps, epsilon)}
+        super().__init__(hypers)
 
     def step(self, u: Update) -> Tensor:
         return u["lr"] * _adam(u)
@@ -262,10 +270,10 @@ class AdamW(Rule):
         *,
         couple: bool = True,
         eta: float | None = None,
+        epsilon: float | None = None,
     ) -> None:
-        rate = lr if eta is None else eta
-        hypers = {"lr": rate, **_betas("AdamW", beta), "lambda": lambda_, "eps": eps}
-        super().__init__(hypers, couple=couple)
+        hypers = {"lr": _either(lr, eta), **_betas("AdamW", beta), "lambda": lambda_}
+        super().__init__({**hypers, "eps": _either(eps, epsilon)}, couple=couple)
 
     def step(self, u: Update) -> Tensor:
         a, decay = _adam(u), u["lambda"] * u.x
@@ -306,9 +314,20 @@ class ClipNorm(Rule):
     """g * min(omega/norm(g), 1), where norm(g) = sum(abs(g)**p)**(1/p); p may be infinite.
 
     The norm is each array's own; with global_norm=True, that of all gradients together.
+    A norm that is not finite makes the step 0 or NaN, as throw=False does in Flux: a compiled step
+    cannot raise, so throw=True is an error.  Where the loss is not finite, `load` what was saved.
     """
 
-    def __init__(self, omega: float = 10.0, p: float = 2, *, global_norm: bool = False) -> None:
+    def __init__(
+        self, omega: float = 10.0, p: float = 2, *, global_norm: bool = False, throw: bool = False
+    ) -> None:
+        if throw:
+            raise Unsupported(
+                "ClipNorm: a compiled step cannot raise when the norm is not finite",
+                loc=user_loc(),
+                got="throw=True",
+                hint="check that the returned loss is finite",
+            )
         if isinstance(p, bool) or not isinstance(p, int | float) or not p > 0:
             raise ShapeError("ClipNorm: p must be positive", loc=user_loc(), got=repr(p))
         super().__init__({"omega": omega}, p=float(p), global_norm=global_norm)

@@ -351,6 +351,12 @@ def test_hyper_parameters_are_inputs():
 def test_rules_are_values():
     """Rules compare by what they say and cannot be changed."""
     assert optim.Adam(1e-3) == optim.Adam(lr=1e-3)
+    assert optim.Adam(eta=1e-3, epsilon=1e-6) == optim.Adam(1e-3, eps=1e-6)
+    assert optim.AdamW(epsilon=1e-6) == optim.AdamW(eps=1e-6)
+    assert optim.RMSProp(epsilon=1e-6) == optim.RMSProp(eps=1e-6)
+    assert optim.ClipNorm(2.0, throw=False) == optim.ClipNorm(2.0)
+    with pytest.raises(fx.Unsupported, match="a compiled step cannot raise"):
+        optim.ClipNorm(1.0, throw=True)
     assert optim.Adam(1e-3) != optim.Adam(1e-4)
     assert repr(optim.Descent(0.5)) == "Descent(lr=0.5)"
     with pytest.raises(AttributeError):
