@@ -421,11 +421,67 @@ class _Maker:
         indices, batch, _ = self.places(x)
         self.emit(name, x, indices, low=x.low, high=x.high, batch=batch)
 
-    def scatter_add(self, name):
+    def scatter(self, name):
         x = self.tame(self.pick(lambda k: k.type.rank >= 1))
         indices, batch, depth = self.places(x)
         updates = self.param(x.type.dtype, (*indices.shape[:-1], *x.shape[batch + depth :]))
-        self.emit(name, x, indices, updates, low=x.low - 9, high=x.high + 9, batch=batch)
+        reduce = self.choice(("set", "add", "mul", "max", "min"))
+        attrs = {"batch": batch, "reduce": reduce}
+        self.emit(name, x, indices, updates, low=x.low - 9, high=x.high + 9, **attrs)
+
+    def ranked(self, least=0):
+        """A value and one of its axes, whose size is `least` or more."""
+        x = self.tame(self.pick(lambda k: any(is_at_least(s, least) for s in k.shape)))
+        axes = [a for a, s in enumerate(x.shape) if is_at_least(s, least)]
+        return x, self.choice(axes) if axes else None
+
+    def argmax(self, name):
+        x, axis = self.ranked(1)
+        if axis is not None:
+            self.emit(name, x, low=0, high=24, axis=axis)
+
+    argmin = argmax
+
+    def argsort(self, name):
+        x, axis = self.ranked()
+        self.emit(name, x, low=0, high=24, axis=axis, descending=self.chance(0.5))
+
+    def cumulative(self, name):
+        x, axis = self.ranked()
+        reduce = self.choice(("sum", "prod", "max", "min"))
+        count = 20.0 if isinstance(x.shape[axis], Dim) else max(x.shape[axis], 1)
+        low, high = x.low, x.high
+        if reduce == "sum":
+            low, high = min(low, low * count), max(high, high * count)
+        elif reduce == "prod":
+            reach = 2 / count
+            x = self.bring(x, 1 - reach, 1 + reach) if reach < 1 else self.bring(x, 0.5, 1.5)
+            low, high = 0.0, max(1.0, x.high) ** count
+        attrs = {"axis": axis, "reduce": reduce, "reverse": self.chance(0.5)}
+        self.emit(name, x, low=low, high=high, **attrs)
+
+    def recurrence(self, name):
+        x, axis = self.ranked()
+        a = self.bring(self.like(x), -0.5, 0.5)
+        reach = 2 * max(abs(x.low), abs(x.high))
+        self.emit(name, a, x, low=-reach, high=reach, axis=axis, reverse=self.chance(0.5))
+
+    def starts(self, x):
+        """Out of range where they are not clamped."""
+        one = self.number(1, TensorType(i32))
+        return [self.emit("sub", self.param(i32, ()), one, low=-3, high=6) for _ in x.shape]
+
+    def dynamic_slice(self, name):
+        x = self.pick(lambda k: k.type.rank >= 1)
+        sizes = tuple(2 if is_at_least(s, 2) and self.chance(0.6) else s for s in x.shape)
+        self.emit(name, x, *self.starts(x), low=x.low, high=x.high, sizes=sizes)
+
+    def dynamic_update(self, name):
+        x = self.pick(lambda k: k.type.rank >= 1)
+        sizes = tuple(2 if is_at_least(s, 2) and self.chance(0.6) else s for s in x.shape)
+        update = self.param(x.type.dtype, sizes)
+        low, high = min(x.low, -1.0), max(x.high, 1.0)
+        self.emit(name, x, update, *self.starts(x), low=low, high=high)
 
     def checkpoint(self, name):
         """The tangent of half of a value, computed again on the way back."""

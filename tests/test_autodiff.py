@@ -182,14 +182,14 @@ def test_a_reduction_over_several_axes_of_a_product():
 
 
 def test_indices_out_of_range_have_gradients_of_what_was_computed():
-    """gather clamps, so the clamped element gets the cotangent; scatter_add drops, so the dropped
+    """gather clamps, so the clamped element gets the cotangent; scatter drops, so the dropped
     update gets zero."""
     x, indices = np.arange(3.0), np.array([[-1], [9], [1]], np.int8)
     _, dx = run(
         vjp(graph_of("gather", [x, indices], {"batch": 0})), x, indices, np.array([1.0, 2.0, 4.0])
     )
     np.testing.assert_array_equal(dx, [1.0, 4.0, 2.0])
-    graph = graph_of("scatter_add", [x, indices, x], {"batch": 0})
+    graph = graph_of("scatter", [x, indices, x], {"batch": 0, "reduce": "add"})
     _, dx, updates = run(vjp(graph), x, indices, x, np.array([1.0, 2.0, 4.0]))
     np.testing.assert_array_equal(dx, [1.0, 2.0, 4.0])
     np.testing.assert_array_equal(updates, [0.0, 0.0, 2.0])
@@ -243,7 +243,19 @@ SYMBOLIC = [
     symbolic("contract", (N, 3, M), (M, 2), batch_a=(), batch_b=(), over_a=(2,), over_b=(0,)),
     symbolic("gather", (N, M), (3, 1), dtypes=[f64, i64], batch=0),
     symbolic("gather", (N, M), (3, 2), dtypes=[f64, i64], batch=0),
-    symbolic("scatter_add", (N, M), (3, 1), (3, M), dtypes=[f64, i64, f64], batch=0),
+    *(
+        symbolic("scatter", (N, M), (3, 1), (3, M), dtypes=[f64, i64, f64], batch=0, reduce=r)
+        for r in ("set", "add", "mul", "max", "min")
+    ),
+    symbolic("scatter", (N, M), (3, 2), (3,), dtypes=[f64, i64, f64], batch=0, reduce="mul"),
+    *(
+        symbolic("cumulative", (N, M), axis=a, reduce=r, reverse=v)
+        for r in ("sum", "prod", "max", "min")
+        for a, v in ((0, False), (1, True))
+    ),
+    symbolic("recurrence", (N, M), (N, M), axis=0, reverse=True),
+    symbolic("dynamic_update", (N, 5), (N, 2), (), (), dtypes=[f64, f64, i64, i64]),
+    symbolic("dynamic_slice", (N, 5), (), (), dtypes=[f64, i64, i64], sizes=(N, 2)),
 ]
 
 

@@ -108,7 +108,7 @@ def test_inspect_shows_entries_parameters_and_kernels(folder):
 
 STAGES = {
     "graph": "contract",
-    "grad": "scatter_add",
+    "grad": "scatter",
     "opt": "graph @train_step",
     "loops": "contract",
     "llvm": "define",

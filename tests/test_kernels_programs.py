@@ -332,7 +332,7 @@ def test_embeddings_and_their_gradient():
     table, ids, dy = g.param(f32, 11, 6), g.param(i32, n, 4, 1), g.param(f32, n, 4, 6)
     rows = g.gather(table, ids, batch=0)
     zeros = g.full(table, 0.0)
-    grad = g.scatter_add(zeros, ids, dy, batch=0)
+    grad = g.scatter(zeros, ids, dy, batch=0, reduce="add")
     graph = g.done(g.relu(rows), grad, g.sub(table, g.times(grad, 0.1)))
     for size in (0, 3):
         check(graph, arrays(graph, n=size))
@@ -352,7 +352,7 @@ def test_sums_of_16_bit_scatters_are_exact_in_f32():
     g = G()
     ids, updates = g.param(i32, 40, 1), g.param(bf16, 40, 3)
     zeros = g.b.emit("full", value=0.0, dtype=bf16, shape=(2, 3))
-    graph = g.done(g.scatter_add(zeros, ids, updates, batch=0))
+    graph = g.done(g.scatter(zeros, ids, updates, batch=0, reduce="add"))
     check(graph, arrays(graph))
 
 

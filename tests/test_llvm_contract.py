@@ -271,7 +271,7 @@ def test_epilogue_accumulates_and_casts():
         counts = Buffer("counts", i32, (axes["m"].extent, axes["n"].extent))
         early = e.lt(e.index(axes["n"]), 20)
         return [
-            Store(total, at, acc, accumulate=True),
+            Store(total, at, acc, accumulate="add"),
             Store(counts, at, e.cast(acc, i32), guard=early),
         ]
 

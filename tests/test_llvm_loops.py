@@ -342,7 +342,7 @@ def test_adds_rows_at_indices(dtype):
     a, b = k.index(i), k.index(j)
     row = k.cast(k.load(at, (a,)), i64)
     guard = both(k, k.ge(row, 0), k.lt(row, 7))
-    store = Store(table, (row, b), k.load(x, (a, b)), guard, accumulate=True)
+    store = Store(table, (row, b), k.load(x, (a, b)), guard, accumulate="add")
     given = lambda at: {"at": np.random.default_rng(2).integers(-2, 9, at["m"])}
     by_lane = nest("scatter", (), Pass((i, j), (), (store,)))
     by_row = nest("scatter", (j,), Pass((i,), (), (store,)))
@@ -360,8 +360,8 @@ def test_adds_elements_that_meet():
     where = k.cast(k.load(at, (k.index(i),)), i64)
     value = k.load(x, (k.index(i),))
     stores = (
-        Store(hits, (where,), value, k.lt(where, 4), accumulate=True),
-        Store(total, (), value, accumulate=True),
+        Store(hits, (where,), value, k.lt(where, 4), accumulate="add"),
+        Store(total, (), value, accumulate="add"),
     )
     kernel = nest("count", (), Pass((i,), (), stores))
     given = lambda at: {"at": np.random.default_rng(3).integers(0, 5, at["n"])}

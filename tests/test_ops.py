@@ -30,8 +30,9 @@ from fluxc.compiler.ops.reference import computed
 EVERY_OP = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 # Operations that have neither a scalar body nor a lowering by index.
 STRUCTURED = {
-    "checkpoint", "constant", "contract", "conv", "custom_vjp", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
-    "reduce_prod", "reduce_sum", "scatter_add",
+    "argmax", "argmin", "argsort", "checkpoint", "constant", "contract", "conv", "cumulative",
+    "custom_vjp", "recurrence", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
+    "reduce_prod", "reduce_sum", "scatter",
     "window_argmax", "window_max", "window_place", "window_sum",
 }  # fmt: skip
 
@@ -329,13 +330,13 @@ def test_contract_is_einsum():
     np.testing.assert_allclose(got, np.einsum("cbmk,kncb->bcmn", a, b))
 
 
-def test_gather_clamps_and_scatter_add_drops():
+def test_gather_clamps_and_scatter_drops():
     x, indices = np.arange(3.0), np.array([[-1], [2], [9]])
     (got,) = run("gather", x, indices, batch=0)
     np.testing.assert_array_equal(got, [0.0, 2.0, 2.0])
-    (got,) = run("scatter_add", x, indices, np.array([10.0, 20.0, 30.0]), batch=0)
+    (got,) = run("scatter", x, indices, np.array([10.0, 20.0, 30.0]), batch=0, reduce="add")
     np.testing.assert_array_equal(got, [0.0, 1.0, 22.0])
-    (got,) = run("scatter_add", x, np.array([[1], [1]]), np.array([1.0, 2.0]), batch=0)
+    (got,) = run("scatter", x, np.array([[1], [1]]), np.array([1.0, 2.0]), batch=0, reduce="add")
     np.testing.assert_array_equal(got, [0.0, 4.0, 2.0])
 
 
@@ -405,7 +406,7 @@ def t(dtype, *shape):
         ("reduce_max", [t(f32, N, 3, M)], {"axes": (0, 1)}, "f32[m]"),
         ("contract", [t(f32, M, N, 3), t(f32, M, 5, 3)], {"batch_a": (0,), "batch_b": (0,), "over_a": (2,), "over_b": (2,)}, "f32[m, n, 5]"),
         ("gather", [t(f32, N, M, 8), t(i32, N, 5, 1)], {"batch": 1}, "f32[n, 5, 8]"),
-        ("scatter_add", [t(f32, M, 8), t(i64, N, 1), t(f32, N, 8)], {"batch": 0}, "f32[m, 8]"),
+        ("scatter", [t(f32, M, 8), t(i64, N, 1), t(f32, N, 8)], {"batch": 0, "reduce": "add"}, "f32[m, 8]"),
         ("full", [], {"value": N, "dtype": f32, "shape": (N,)}, "f32[n]"),
         ("full", [], {"value": M, "dtype": i8, "shape": ()}, "i8[]"),
         ("iota", [], {"dtype": i32, "shape": (N, M), "axis": 1}, "i32[n, m]"),
@@ -461,7 +462,7 @@ def test_symbolic_sizes(op, types, attrs, expected):
         ("gather", [t(f32, 4), t(i32, 2, 2)], {"batch": 0}, ShapeError, "gather: the last axis of the indices selects along the axes of f32[4]"),
         ("gather", [t(f32, 4, 5), t(i32, 3, 1)], {"batch": 1}, ShapeError, "gather: batch axes differ"),
         ("gather", [t(f32, 4), t(i32, 4)], {"batch": 1}, ShapeError, "gather: batch is out of range"),
-        ("scatter_add", [t(f32, 4), t(i32, 2, 1), t(f32, 3)], {"batch": 0}, ShapeError, "scatter_add: the updates do not fit"),
+        ("scatter", [t(f32, 4), t(i32, 2, 1), t(f32, 3)], {"batch": 0, "reduce": "add"}, ShapeError, "scatter: the updates do not fit"),
         ("full", [], {"value": 300, "dtype": u8, "shape": ()}, DTypeError, "full: not a number of u8"),
         ("full", [], {"value": N, "dtype": i32, "shape": ()}, DTypeError, "full: not a number of i32"),
         ("full", [], {"value": 1, "dtype": bool_, "shape": ()}, DTypeError, "full: not a number of bool"),

@@ -219,9 +219,10 @@ EQUATIONS = [
     ("contract_transposed_left", i32, (4, 6), lambda e: e.contract(e.transpose(e.x, axes=(1, 0)), e.z, **MATRIX)),
     ("contract_transposed_right", i32, (4, 6), lambda e: e.contract(e.x, e.transpose(e.z, axes=(1, 0)), **MATRIX)),
     ("transpose_contract", i32, (4, 4), lambda e: e.transpose(e.contract(e.x, e.z, **MATRIX), axes=(1, 0))),
-    ("scatter_one", i8, (3, 1), lambda e: e.scatter_add(e.full(0.0, 3, 5, dtype=f64), e.x, e.full(-0.0, 3, dtype=f64), batch=1)),
-    ("scatter_one", i32, (3, 4, 1), lambda e: e.scatter_add(e.full(7, 3, 4, 5, 2), e.z, e.reshape(e.broadcast(e.x, shape=(3, 4, 2, 1), axes=(0, 1, 3)), shape=(3, 4, 2)), batch=2)),
-    ("scatter_one", i32, (1,), lambda e: e.scatter_add(e.full(7, 5), e.cast(e.x, dtype=DTYPES["i64"]), e.full(2), batch=0)),
+    ("scatter_one", i8, (3, 1), lambda e: e.scatter(e.full(0.0, 3, 5, dtype=f64), e.x, e.full(-0.0, 3, dtype=f64), batch=1, reduce="add")),
+    ("scatter_one", i32, (3, 4, 1), lambda e: e.scatter(e.full(7, 3, 4, 5, 2), e.z, e.reshape(e.broadcast(e.x, shape=(3, 4, 2, 1), axes=(0, 1, 3)), shape=(3, 4, 2)), batch=2, reduce="add")),
+    ("scatter_one", i32, (1,), lambda e: e.scatter(e.full(7, 5), e.cast(e.x, dtype=DTYPES["i64"]), e.full(2), batch=0, reduce="add")),
+    ("scatter_one", i32, (3, 1), lambda e: e.scatter(e.full(7, 3, 5), e.x, e.full(2, 3), batch=1, reduce="set")),
     ("contract_shared_right", i32, (4, 4), lambda e: e.contract(e.broadcast(e.x, shape=(3, 4, 4), axes=(1, 2)), e.broadcast(e.z, shape=(3, 4, 4), axes=(1, 2)), batch_a=(0,), batch_b=(0,), over_a=(2,), over_b=(1,))),
 ]
 # fmt: on

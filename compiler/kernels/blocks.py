@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import product, size_bounds
 from fluxc.compiler.kernels.cost import typical
-from fluxc.compiler.kernels.kernel import Contract, Expressions, Load, kernel_roots, walk
+from fluxc.compiler.kernels.kernel import Contract, Expressions, Load, Sort, kernel_roots, walk
 from fluxc.compiler.kernels.schedule import BlockSchedule, TileSchedule
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def power_of_two(n: int) -> int:
 
 
 def choose_block_schedule(kernel: Kernel) -> BlockSchedule | TileSchedule:
+    if isinstance(kernel, Sort):
+        raise Unsupported(f"{kernel.name}: sorting is not supported on this target")
     if isinstance(kernel, Contract):
         return _tile(kernel)
     return _block(kernel)

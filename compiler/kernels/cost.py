@@ -20,10 +20,10 @@ from fluxc.compiler.kernels.schedule import NestSchedule
 
 if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
-    from fluxc.compiler.kernels.kernel import Axis, Expr
+    from fluxc.compiler.kernels.kernel import Axis, Expr, Sort
     from fluxc.compiler.kernels.schedule import Target
 
-__all__ = ["schedule_nest"]
+__all__ = ["schedule_nest", "schedule_sort"]
 
 _THREAD_NS = 15_000.0  # work that is worth waking a thread for
 _NS_PER_BYTE = 0.03
@@ -35,6 +35,7 @@ _OPS = {
     "div": 5, "sqrt": 5, "rsqrt": 6, "floor_div": 20, "mod": 20, "fmod": 40,
 }  # fmt: skip
 _TYPICAL = 64
+_LATENCY = 4.0  # what a point of a running sum waits for the point before, in instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,14 @@ def schedule_nest(nest: Nest, target: Target) -> tuple[Nest, NestSchedule]:
     return nest, NestSchedule(best, width, unroll, _grain(nest, best, width, unroll))
 
 
+def schedule_sort(sort: Sort) -> NestSchedule:
+    """Rows one by one: a row takes about 3 ns for each element and each doubling of its length."""
+    n = max(typical(sort.length.extent), 2)
+    grain = max(1, round(_THREAD_NS / (3.0 * n * math.log2(n))))
+    few = size_bounds(sort.row.extent)[1] < 2 * grain
+    return NestSchedule(None, 1, 1, 0 if few else grain)
+
+
 def _widest(nest: Nest) -> int:
     """Bits of the widest value, index arithmetic aside."""
     values = [e for e in _values(nest) if isinstance(e, Load | Apply) and e.dtype.kind != "b"]
@@ -76,6 +85,7 @@ def _values(nest: Nest) -> list[Expr]:
     roots: list[Expr] = []
     for p in nest.passes:
         roots += [r.value for r in p.reductions]
+        roots += [c.value for c in p.carries]
         roots += [s.value for s in p.stores]
     seen: dict[Expr, None] = {}
     stack = list(reversed(roots))
@@ -91,7 +101,7 @@ def _values(nest: Nest) -> list[Expr]:
 def _candidates(nest: Nest) -> list[Axis | None]:
     """Axes that may be the vector axis; None where there is none."""
     found: list[Axis | None] = [None]
-    if any(s.accumulate for p in nest.passes for s in p.stores):
+    if any(p.carries or any(s.accumulate for s in p.stores) for p in nest.passes):
         return [*found, *nest.rows]
     inner = list(dict.fromkeys(a for p in nest.passes for a in p.axes))
     lasts = {p.axes for p in nest.passes if p.axes}
@@ -105,6 +115,7 @@ def _candidates(nest: Nest) -> list[Axis | None]:
 
 def _accesses(p: Pass, k: Expressions, axes: tuple[Axis, ...]) -> list[_Access]:
     roots: list[Expr] = [r.value for r in p.reductions]
+    roots += [c.value for c in p.carries]
     for s in p.stores:
         roots += [s.value, *s.index]
     loads = [e for e in walk(*roots) if isinstance(e, Load)]
@@ -149,7 +160,7 @@ def _instructions(p: Pass) -> float:
     """Arithmetic of a point of a pass."""
     body = Nest("", (), (), (p,))
     ops = sum(_OPS.get(e.op, 1) for e in _values(body) if isinstance(e, Apply))
-    return ops + len(p.reductions)
+    return ops + len(p.reductions) + _LATENCY * len(p.carries)
 
 
 def _last(nest: Nest, axis: Axis) -> Nest:
@@ -158,7 +169,7 @@ def _last(nest: Nest, axis: Axis) -> Nest:
     def moved(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
         return (*(a for a in axes if a is not axis), axis) if axis in axes else axes
 
-    passes = tuple(Pass(moved(p.axes), p.reductions, p.stores) for p in nest.passes)
+    passes = tuple(Pass(moved(p.axes), p.reductions, p.stores, p.carries) for p in nest.passes)
     return Nest(nest.name, nest.buffers, moved(nest.rows), passes)
 
 

@@ -19,6 +19,7 @@ from fluxc.compiler.kernels.kernel import (
     Index,
     Load,
     Local,
+    Sort,
     kernel_symbols,
     walk,
 )
@@ -36,7 +37,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fluxc.compiler.ir.types import DType, TensorType
-    from fluxc.compiler.kernels.kernel import Axis, Buffer, Expr, Kernel, Nest, Reduction, Store
+    from fluxc.compiler.kernels.kernel import (
+        Axis,
+        Buffer,
+        Expr,
+        Kernel,
+        Nest,
+        Pass,
+        Reduction,
+        Store,
+    )
     from fluxc.compiler.kernels.program import Launch, Place, Program
 
 __all__ = ["from_storage", "run_kernel", "run_prepare", "run_program", "sizes_of", "to_storage"]
@@ -80,7 +90,9 @@ class _Grid:
         memory: Mapping[Buffer, np.ndarray],
         sizes: Mapping[str, int],
         given: Mapping[str, np.ndarray],
+        fixed: Mapping[Axis, int] | None = None,
     ) -> None:
+        self.fixed = fixed or {}
         self.axes, self.memory, self.sizes, self.given = tuple(axes), memory, sizes, given
         self.shape = tuple(evaluate_size(a.extent, sizes) for a in self.axes)
         self.values: dict[Expr, np.ndarray] = {}
@@ -101,6 +113,8 @@ class _Grid:
                 return np.array(value, np.float64 if dtype.is_float else dtype.numpy)
             case Extent(size=size):
                 return np.array(evaluate_size(size, self.sizes), np.int64)
+            case Index(axis=axis) if axis in self.fixed:
+                return np.array(self.fixed[axis], np.int64)
             case Index(axis=axis):
                 position = self.axes.index(axis)
                 shape = [1] * len(self.axes)
@@ -151,10 +165,12 @@ class _Grid:
         value = self.full(s.value).reshape(-1)
         if mask is not None:
             at, value = at[mask.reshape(-1)], value[mask.reshape(-1)]
-        if s.accumulate:
+        if s.accumulate in _FOLD:
             total = from_storage(data, s.buffer.dtype).copy()
-            np.add.at(total, at, value)
+            _FOLD[s.accumulate][0].at(total, at, value)
             data[:] = to_storage(total, s.buffer.dtype)
+        elif s.accumulate == "set":
+            data[at] = to_storage(value, s.buffer.dtype)  # NumPy assigns in order
         else:
             assert len(np.unique(at)) == len(at), f"two points store one element of {s.buffer}"
             data[at] = to_storage(value, s.buffer.dtype)
@@ -171,13 +187,26 @@ def run_kernel(
     """Run a kernel on arrays in storage format; each is contiguous."""
     if isinstance(kernel, Contract):
         _run_contract(kernel, memory, sizes)
+    elif isinstance(kernel, Sort):
+        _run_sort(kernel, memory, sizes)
     else:
         _run_nest(kernel, memory, sizes)
+
+
+def _run_sort(kernel: Sort, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]) -> None:
+    shape = tuple(evaluate_size(a.extent, sizes) for a in (kernel.row, kernel.length))
+    keys, order, *_ = (memory[b].reshape(shape) for b in kernel.buffers)
+    order[...] = np.argsort(keys, axis=1, kind="stable")
+    for b in (kernel.buffers[0], *kernel.buffers[2:]):
+        memory[b][...] = -1  # nobody may rely on what is left there
 
 
 def _run_nest(kernel: Nest, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]) -> None:
     given: dict[str, np.ndarray] = {}
     for p in kernel.passes:
+        if p.carries:
+            _run_carried(kernel, p, memory, sizes, given)
+            continue
         grid = _Grid((*kernel.rows, *p.axes), memory, sizes, dict(given))
         inner = tuple(range(len(kernel.rows), len(grid.axes)))
         values = [_reduce(r, grid, inner) for r in p.reductions]
@@ -187,6 +216,27 @@ def _run_nest(kernel: Nest, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[
         for s in p.stores:
             grid.store(s)
         given |= {r.target.name: v for r, v in zip(p.reductions, values, strict=True)}
+
+
+def _run_carried(
+    kernel: Nest,
+    p: Pass,
+    memory: Mapping[Buffer, np.ndarray],
+    sizes: Mapping[str, int],
+    given: Mapping[str, np.ndarray],
+) -> None:
+    """One point of the pass after another, all rows at once."""
+    assert not p.reductions, "a pass carries or reduces"
+    first = _Grid(kernel.rows, memory, sizes, given)
+    held = {c.target.name: first.full(c.start) for c in p.carries}
+    for at in np.ndindex(*(evaluate_size(a.extent, sizes) for a in p.axes)):
+        fixed = dict(zip(p.axes, at, strict=True))
+        grid = _Grid(kernel.rows, memory, sizes, {**given, **held}, fixed)
+        held = {c.target.name: grid.full(c.value) for c in p.carries}
+        for s in p.stores:
+            grid(s.value)
+        for s in p.stores:
+            grid.store(s)
 
 
 def _reduce(r: Reduction, grid: _Grid, inner: tuple[int, ...]) -> np.ndarray:

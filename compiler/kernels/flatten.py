@@ -6,6 +6,7 @@ over a vector of as many elements then has the same text, and is emitted once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.dims import product
@@ -13,6 +14,7 @@ from fluxc.compiler.kernels.kernel import (
     Apply,
     Axis,
     Buffer,
+    Carry,
     Const,
     Contract,
     Expressions,
@@ -23,6 +25,7 @@ from fluxc.compiler.kernels.kernel import (
     Nest,
     Pass,
     Reduction,
+    Sort,
     Store,
     kernel_axes,
     kernel_roots,
@@ -97,7 +100,10 @@ class _Rewriter:
         reductions = tuple(
             Reduction(self.local(r.target), r.op, self(r.value)) for r in p.reductions
         )
-        return Pass(axes, reductions, tuple(self.store(s) for s in p.stores))
+        carries = tuple(
+            Carry(self.local(c.target), self(c.start), self(c.value)) for c in p.carries
+        )
+        return Pass(axes, reductions, tuple(self.store(s) for s in p.stores), carries)
 
 
 def flatten(kernel: Kernel, buffers: Mapping[Buffer, Buffer]) -> tuple[Kernel, tuple[Buffer, ...]]:
@@ -116,6 +122,8 @@ def flatten(kernel: Kernel, buffers: Mapping[Buffer, Buffer]) -> tuple[Kernel, t
         flat[b] = memory[m]
     if isinstance(kernel, Contract):
         return _flat_contract(kernel, flat), tuple(memory)
+    if isinstance(kernel, Sort):
+        return replace(kernel, buffers=tuple(memory.values())), tuple(memory)
     rewriter = _Rewriter(_fresh(kernel), flat, {})
     rows = tuple(a for a in kernel.rows if a.extent != 1)
     passes = tuple(
@@ -159,7 +167,7 @@ def _collapse(nest: Nest) -> Nest:
 def _pairs(nest: Nest) -> list[tuple[Axis, Axis]]:
     pairs = list(zip(nest.rows, nest.rows[1:], strict=False))
     for p in nest.passes:
-        if not any(s.accumulate for s in p.stores):
+        if not p.carries and not any(s.accumulate for s in p.stores):
             pairs += zip(p.axes, p.axes[1:], strict=False)
     return list(dict.fromkeys(pairs))
 

@@ -43,7 +43,7 @@ _SLOW = _TRANSCENDENTAL | {"div", "sqrt", "rsqrt", "floor_div", "mod", "fmod"}
 @dataclass(slots=True, eq=False)
 class Group:
     """id:     in the Order.
-    kind:   nest, or contract, scatter, pack: the kind of the work that it began with.
+    kind:   nest, or contract, scatter, running, sort, pack: that of the work that it began with.
     axes:   its domain.
     rows:   the axes outside of its reductions; None while it has none.
     works:  what it computes.
@@ -146,7 +146,7 @@ class Fuser:
 
     def _found(self, work: Work) -> Group:
         """A new group around a work."""
-        kind = work.kind if work.kind in {"contract", "scatter", "pack"} else "nest"
+        kind = "nest" if work.kind in {"point", "reduce"} else work.kind
         axes = work.axes
         rows = None
         if work.kind == "contract":

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.types import DType
     from fluxc.compiler.kernels.kernel import Expressions
 
-__all__ = ["Inliner", "Leaf", "Place", "computing", "is_pointwise_scatter", "pad_to_zero"]
+__all__ = [
+    "COMBINING",
+    "Inliner",
+    "Leaf",
+    "Place",
+    "computing",
+    "is_pointwise_scatter",
+    "pad_to_zero",
+]
 
 Place: TypeAlias = tuple[Expr, ...]
 Leaf: TypeAlias = Callable[["Value", Place, Expr | None], Expr | None]
@@ -43,8 +51,15 @@ def pad_to_zero(k: Expressions, guard: Expr | None, e: Expr) -> Expr:
 
 
 def is_pointwise_scatter(node: Node) -> bool:
-    """Whether a scatter_add has one update for each element of its batch: then no two can meet."""
+    """Whether a scatter has one update for each element of its batch: then no two can meet."""
     return bool(node.inputs[1].type.rank - 1 == node.attrs["batch"])
+
+
+# What scatter and cumulative do, as elementwise operations; "set" is none.
+COMBINING = {
+    "set": "set", "add": "add", "sum": "add", "mul": "mul", "prod": "mul", "max": "maximum",
+    "min": "minimum",
+}  # fmt: skip
 
 
 class Inliner:
@@ -71,7 +86,7 @@ class Inliner:
         op = OPS[node.op]
         if node.op == "constant":
             return self._number(node)
-        if node.op == "scatter_add":
+        if node.op == "scatter":
             return self._scatter(node, index, guard)
         if op.scalar is not None:
             return self._scalar(node, index, guard)
@@ -103,7 +118,7 @@ class Inliner:
         return self.k.const(value.item(), computing(dtype))
 
     def _scatter(self, node: Node, index: Place, guard: Expr | None) -> Expr:
-        """x, plus the one update of this batch element where its indices point here."""
+        """x, with the one update of this batch element where its indices point here."""
         k, (x, indices, updates), batch = self.k, node.inputs, node.attrs["batch"]
         depth = indices.type.shape[-1]
         assert isinstance(depth, int)
@@ -114,6 +129,10 @@ class Inliner:
             hit = k.both(hit, k.eq(position, chosen))
         base = self.at(x, index, guard)
         update = self.at(updates, (*here, *rest), guard)
-        added = pad_to_zero(k, hit, update)
-        empty = isinstance(base, Const) and base.value == 0
-        return added if empty else k.apply("add", base, added)
+        fold = COMBINING[node.attrs["reduce"]]
+        if fold == "add":
+            added = pad_to_zero(k, hit, update)
+            empty = isinstance(base, Const) and base.value == 0
+            return added if empty else k.apply("add", base, added)
+        new = update if fold == "set" else k.apply(fold, base, update)
+        return new if hit is None else k.select(hit, new, base)

@@ -36,6 +36,7 @@ __all__ = [
     "Apply",
     "Axis",
     "Buffer",
+    "Carry",
     "Const",
     "Contract",
     "Expr",
@@ -49,6 +50,7 @@ __all__ = [
     "Nest",
     "Pass",
     "Reduction",
+    "Sort",
     "Store",
     "kernel_axes",
     "kernel_roots",
@@ -135,7 +137,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Local:
-    """The result of a reduction in an earlier pass of the same row, or a Contract's accumulator."""
+    """The result of a reduction in an earlier pass of the same row, a Contract's accumulator, or,
+    in its own pass, what a Carry holds."""
 
     name: str
     dtype: DType
@@ -157,14 +160,29 @@ class Reduction:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Carry:
+    """What one point of a pass hands on to the next: `target` is `start` at the first point, and
+    at every other the `value` that the point before computed.  Running sums store `value`."""
+
+    target: Local
+    start: Expr
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Store:
-    """`buffer[index] = value`, or `+=` where `accumulate`; nothing where `guard` is false."""
+    """`buffer[index] = value`; nothing where `guard` is false.
+
+    accumulate: with what the element is combined: add, mul, maximum, minimum; "set" replaces it,
+                and of several points that store one element the last one stays.  "": no other
+                point of the kernel stores this element.
+    """
 
     buffer: Buffer
     index: tuple[Expr, ...]
     value: Expr
     guard: Expr | None = None
-    accumulate: bool = False
+    accumulate: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,13 +192,14 @@ class Pass:
     axes: tuple[Axis, ...]
     reductions: tuple[Reduction, ...] = ()
     stores: tuple[Store, ...] = ()
+    carries: tuple[Carry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Nest:
     """`for rows: passes`.  Rows are independent of one another; passes of a row run in order.
 
-    A pass whose stores accumulate visits its axes in order, outermost first.
+    A pass that carries, or whose stores accumulate, visits its axes in order, outermost first.
 
     name:     says what it computes; part of the emitted symbol.
     buffers:  every buffer that is loaded or stored, in the order of the kernel's arguments.
@@ -219,7 +238,29 @@ class Contract:
     packed: int | None = None
 
 
-Kernel: TypeAlias = Nest | Contract
+@dataclass(frozen=True, slots=True, eq=False)
+class Sort:
+    """Each row of keys into ascending order; equal keys stay in theirs.
+
+    order[row, i] is the position along `length` that the i-th least key had.
+
+    buffers:  keys (signed integers; their contents are lost), order (i64), and room for as many
+              again of each; all [row, length].
+    """
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    row: Axis
+    length: Axis
+
+    @property
+    def touched(self) -> tuple[Load, ...]:
+        """Every buffer at every point."""
+        at = (Index(self.row), Index(self.length))
+        return tuple(Load(b, at) for b in self.buffers)
+
+
+Kernel: TypeAlias = Nest | Contract | Sort
 
 
 def operands(e: Expr) -> tuple[Expr, ...]:
@@ -248,12 +289,16 @@ def walk(*roots: Expr) -> list[Expr]:
 def kernel_stores(kernel: Kernel) -> tuple[Store, ...]:
     if isinstance(kernel, Contract):
         return kernel.stores
+    if isinstance(kernel, Sort):
+        return tuple(Store(e.buffer, e.index, e) for e in kernel.touched)
     return tuple(s for p in kernel.passes for s in p.stores)
 
 
 def kernel_roots(kernel: Kernel) -> list[Expr]:
     """The expressions of a kernel in order, from which `walk` finds all others."""
     roots: list[Expr] = []
+    if isinstance(kernel, Sort):
+        return list(kernel.touched)
     if isinstance(kernel, Contract):
         roots += [kernel.a, kernel.b]
         passes = [Pass((), (), kernel.stores)]
@@ -261,6 +306,7 @@ def kernel_roots(kernel: Kernel) -> list[Expr]:
         passes = list(kernel.passes)
     for p in passes:
         roots += [r.value for r in p.reductions]
+        roots += [e for c in p.carries for e in (c.start, c.value)]
         for s in p.stores:
             roots += [*s.index, s.value, *([] if s.guard is None else [s.guard])]
     return roots
@@ -270,6 +316,8 @@ def kernel_axes(kernel: Kernel) -> tuple[Axis, ...]:
     """The axes of a kernel, outermost first, each once."""
     if isinstance(kernel, Contract):
         return (*kernel.batch, kernel.m, kernel.n, kernel.k)
+    if isinstance(kernel, Sort):
+        return (kernel.row, kernel.length)
     return tuple(dict.fromkeys([*kernel.rows, *(a for p in kernel.passes for a in p.axes)]))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fluxc.compiler.ir.dims import floordiv, product, size_bounds
 from fluxc.compiler.ir.graph import Value
 from fluxc.compiler.ir.types import TensorType, i64
-from fluxc.compiler.kernels.inline import Inliner, computing
+from fluxc.compiler.kernels.inline import COMBINING, Inliner, computing
 from fluxc.compiler.kernels.kernel import (
     Apply,
     Axis,
@@ -24,6 +24,7 @@ from fluxc.compiler.kernels.kernel import (
     operands,
     walk,
 )
+from fluxc.compiler.kernels.ordered import running_pass, sort_kernel
 from fluxc.compiler.kernels.work import STRUCTURED
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def lower_group(fuser: Fuser, group: Group) -> list[Kernel]:
         return [lowering.contract()]
     if group.kind == "scatter":
         return lowering.scatter()
+    if group.kind == "running":
+        return [lowering.running()]
+    if group.kind == "sort":
+        (work,) = group.works
+        return [sort_kernel(work, lowering.works.buffer)]
     if group.rows is None:
         return lowering.points()
     return lowering.rows_and_passes()
@@ -185,14 +191,15 @@ class _Lowering:
         return load
 
     def scatter(self) -> list[Kernel]:
-        """Copy x, then add the updates one after another, rows of them side by side."""
+        """Copy x, then put the updates one after another, rows of them side by side."""
         (work,) = self.group.works
         k, (x, indices, updates) = self.k, work.node.inputs
         batch, at_rank = work.node.attrs["batch"], indices.type.rank - 1
         rank = updates.type.rank
         axes, base = work.axes[:rank], work.axes[rank:]
         dtype = work.value.type.dtype
-        narrow = computing(dtype) != dtype
+        fold = COMBINING[work.node.attrs["reduce"]]
+        narrow = computing(dtype) != dtype and fold in {"add", "mul"}
         total = Value(work.value.type.with_dtype(computing(dtype)), "sums")
         target = total if narrow else work.value
         at = k.substitute([k.index(a) for a in axes], {})
@@ -206,17 +213,22 @@ class _Lowering:
             index.append(i)
         value = self.inliner.at(updates, at)
         place = (*index, *rest)
-        update = Store(self.works.buffer(target), place, value, guard, accumulate=True)
+        update = Store(self.works.buffer(target), place, value, guard, accumulate=fold)
         start = self._store(target, self.works.indices(base), self._at_base(x, base))
         kernels: list[Kernel] = [self._nest(f"copy_{dtype}", base, [Pass((), (), (start,))])]
         rows = (*axes[:batch], *axes[at_rank:])
         add = Pass(axes[batch:at_rank], (), (update,))
-        kernels.append(self._nest(f"scatter_add_{dtype}", rows, [add]))
+        kernels.append(self._nest(f"scatter_{fold}_{dtype}", rows, [add]))
         if narrow:
             source = self.works.load(total, self.works.indices(base), None)
             end = self._store(work.value, self.works.indices(base), source)
             kernels.append(self._nest(f"copy_{dtype}", base, [Pass((), (), (end,))]))
         return kernels
+
+    def running(self) -> Kernel:
+        (work,) = self.group.works
+        rows, along = running_pass(work, self.inliner, self._store)
+        return self._nest(self._name([work]), rows, [along])
 
     def _at_base(self, x: Value, base: Sequence[Axis]) -> Expr:
         return self.inliner.at(x, self.works.indices(base))

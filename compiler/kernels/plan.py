@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fluxc.compiler.ir.dims import Symbol, product, size_symbols, symbol_size
 from fluxc.compiler.ir.graph import Graph, Node, Value
 from fluxc.compiler.kernels.contraction import choose_contract_schedule
-from fluxc.compiler.kernels.cost import schedule_nest
+from fluxc.compiler.kernels.cost import schedule_nest, schedule_sort
 from fluxc.compiler.kernels.flatten import flatten, replace_sizes
 from fluxc.compiler.kernels.fuse import Fuser
 from fluxc.compiler.kernels.kernel import (
@@ -19,6 +19,7 @@ from fluxc.compiler.kernels.kernel import (
     Load,
     Nest,
     Pass,
+    Sort,
     Store,
     kernel_roots,
     kernel_stores,
@@ -270,6 +271,8 @@ class _Plan:
         return launches
 
     def _schedule(self, kernel: Kernel) -> Scheduled:
+        if isinstance(kernel, Sort):
+            return Scheduled(kernel, schedule_sort(kernel))
         if isinstance(kernel, Nest):
             return Scheduled(*schedule_nest(kernel, self.target))
         s = choose_contract_schedule(
@@ -333,6 +336,8 @@ def _sorted(steps: list[_Step], fuser: Fuser) -> list[_Step]:
 
 def _same_points(kernel: Kernel, old: Buffer, new: Buffer, works: Works) -> bool:
     """Whether `kernel` loads `old` only where it stores `new`, and not after it has."""
+    if isinstance(kernel, Sort):
+        return False
     k = works.k
     stores = [s for s in kernel_stores(kernel) if s.buffer is new]
     targets = {k.flatten(s.index, new.shape) for s in stores}

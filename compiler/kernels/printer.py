@@ -18,6 +18,7 @@ from fluxc.compiler.kernels.kernel import (
     Local,
     Nest,
     Pass,
+    Sort,
     kernel_axes,
     kernel_symbols,
     operands,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["print_kernel", "print_program"]
 
 _DEEPEST = 6  # an expression nested deeper is cut in named parts
+_ACCUMULATES = {
+    "": "=", "set": ":=", "add": "+=", "mul": "*=", "maximum": "max=", "minimum": "min=",
+}  # fmt: skip
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "floor_div": "//", "mod": "%",
     "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|",
@@ -63,7 +67,7 @@ class _KernelPrinter:
 
     def lines(self, schedule: Schedule | None) -> list[str]:
         kernel = self.kernel
-        kind = "nest" if isinstance(kernel, Nest) else "contract"
+        kind = type(kernel).__name__.lower()
         arguments = ", ".join(self._buffer(b) for b in kernel.buffers)
         lines = [f"{kind} {kernel.name}({arguments})"]
         symbols = kernel_symbols(kernel)
@@ -71,6 +75,11 @@ class _KernelPrinter:
             lines.append(f"  sizes {', '.join(s.name for s in symbols)}")
         if schedule is not None:
             lines.append(f"  {self._schedule(schedule)}")
+        if isinstance(kernel, Sort):
+            return [
+                *lines,
+                f"  rows {self._axes((kernel.row,))}, of {self._axes((kernel.length,))}",
+            ]
         lines += self._nest(kernel) if isinstance(kernel, Nest) else self._contract(kernel)
         return lines
 
@@ -113,10 +122,16 @@ class _KernelPrinter:
 
     def _body(self, p: Pass) -> list[str]:
         roots: list[Expr] = [r.value for r in p.reductions]
+        roots += [e for c in p.carries for e in (c.start, c.value)]
         for s in p.stores:
             roots += [s.value, *s.index, *([] if s.guard is None else [s.guard])]
+        carried = [self._local(c.target) for c in p.carries]
         text = _Texts(self, roots)
         lines = list(text.lets)
+        lines += [
+            f"    {name} = {text[c.start]} then {text[c.value]}"
+            for name, c in zip(carried, p.carries, strict=True)
+        ]
         lines += [f"    {self._local(r.target)} = {r.op} {text[r.value]}" for r in p.reductions]
         lines += [self._store(s, text) for s in p.stores]
         return lines
@@ -124,7 +139,7 @@ class _KernelPrinter:
     def _store(self, s: Store, text: _Texts) -> str:
         index = ", ".join(text[i] for i in s.index)
         guard = "" if s.guard is None else f" if {text[s.guard]}"
-        sign = "+=" if s.accumulate else "="
+        sign = _ACCUMULATES[s.accumulate]
         return f"    {self.buffers[s.buffer]}[{index}] {sign} {text[s.value]}{guard}"
 
 

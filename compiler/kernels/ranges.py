@@ -20,7 +20,7 @@ def index_ranges(graph: Graph, inputs: int) -> tuple[tuple[int, int] | None, ...
     producers = {v: node for node in graph.nodes for v in node.outputs}
     found: dict[Value, tuple[int, int]] = {}
     for node in graph.nodes:
-        if node.op in {"gather", "scatter_add"}:
+        if node.op in {"gather", "scatter"}:
             _note(node, producers, found)
     return tuple(found.get(p) for p in graph.params[:inputs])
 

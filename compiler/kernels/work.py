@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import ceildiv, product, size_bounds
 from fluxc.compiler.ir.graph import Value
-from fluxc.compiler.kernels import windows
+from fluxc.compiler.kernels import ordered, windows
 from fluxc.compiler.kernels.contraction import (
     choose_contract_schedule,
     worth_contract,
@@ -41,7 +41,8 @@ REDUCTIONS = {
     "reduce_and": "and",
     "reduce_or": "or",
 }
-_EXPENSIVE_LAYOUT = {"random_bits"}  # layout by form, too much arithmetic to do twice
+# Layout by form, but too much arithmetic to do twice, or a memory of its own.
+_EXPENSIVE_LAYOUT = {"dynamic_update", "random_bits"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Product:
 @dataclass(slots=True, eq=False)
 class Work:
     """value:   what it makes.
-    kind:      point, reduce, contract, scatter or pack.
+    kind:      point, reduce, contract, scatter, running, sort or pack.
     axes:      its own axes: of the output, then those that it sums over.
     out:       the index of the output over `axes`.
     define:    (inliner, {own axis: expression}) -> the value at a point, or what is summed there.
@@ -206,6 +207,18 @@ class Works:
             self.ready.add(work.value)
         self.of[work.value] = work
         return work
+
+    def made(
+        self,
+        node: Node,
+        value: Value,
+        kind: str,
+        axes: tuple[Axis, ...],
+        define: Callable[[Inliner, dict[Axis, Expr]], Expr],
+    ) -> Work:
+        """A work whose axes are those of its value."""
+        out = self.indices(axes)
+        return self.add(Work(len(self.of), node, value, kind, axes, out, define))
 
     def _constant(self, value: Value) -> bool:
         return value in self.producers and self.producers[value].op == "constant"
@@ -516,7 +529,12 @@ STRUCTURED: dict[str, Callable[[Works, Node], None]] = {
     "window_max": windows.window_max,
     "window_place": windows.window_place,
     "window_sum": windows.window_sum,
-    "scatter_add": Works.scatter,
+    "argmax": ordered.extremum_position,
+    "argmin": ordered.extremum_position,
+    "argsort": ordered.argsort,
+    "cumulative": ordered.running,
+    "recurrence": ordered.running,
+    "scatter": Works.scatter,
     "constant": Works.constant,
     "checkpoint": _inlined_earlier,
     "custom_vjp": _inlined_earlier,

@@ -1,4 +1,4 @@
-"""Reading and adding at computed indices.
+"""Reading at computed indices.
 
 `indices` is [batch..., at..., k]: its last axis holds one position for each of the first k axes of
 `x` after the batch axes.  The rest of x's axes are taken whole.
@@ -13,10 +13,9 @@ import numpy as np
 from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir.dims import is_at_least
 from fluxc.compiler.ir.types import i64, u64
-from fluxc.compiler.ops.batching import batching, with_axis
+from fluxc.compiler.ops.batching import with_axis
 from fluxc.compiler.ops.checks import check_axis, check_dtype, show
 from fluxc.compiler.ops.op import Op, register
-from fluxc.compiler.ops.reference import quiet
 from fluxc.compiler.ops.term import Term, derivative
 
 if TYPE_CHECKING:
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.graph import Value
     from fluxc.compiler.ir.types import TensorType
 
-__all__: list[str] = []
+__all__ = ["INDICES", "limits_of", "places_of", "selected_axes"]
 
 
-def _depth(op: str, x: TensorType, indices: TensorType, batch: int) -> int:
+def selected_axes(op: str, x: TensorType, indices: TensorType, batch: int) -> int:
     """The number of axes that `indices` select along, checked."""
     check_dtype(op, indices, "iu")
     if indices.dtype == u64:
@@ -53,23 +52,11 @@ def _depth(op: str, x: TensorType, indices: TensorType, batch: int) -> int:
 
 
 def infer_gather(x: TensorType, indices: TensorType, *, batch: int) -> TensorType:
-    depth = _depth("gather", x, indices, batch)
+    depth = selected_axes("gather", x, indices, batch)
     return x.with_shape(*indices.shape[:-1], *x.shape[batch + depth :])
 
 
-def infer_scatter_add(
-    x: TensorType, indices: TensorType, updates: TensorType, *, batch: int
-) -> TensorType:
-    check_dtype("scatter_add", x, "fiu")
-    depth = _depth("scatter_add", x, indices, batch)
-    expected = x.with_shape(*indices.shape[:-1], *x.shape[batch + depth :])
-    if updates != expected:
-        error = ShapeError if updates.dtype == x.dtype else DTypeError
-        raise error("scatter_add: the updates do not fit", expected=str(expected), got=str(updates))
-    return x
-
-
-def _places(indices: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
+def places_of(indices: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
     """Index arrays for x's leading axes: the batch position, then each selected one."""
     at = indices.shape[:-1]
     grid = np.indices(at)[:batch]
@@ -82,21 +69,10 @@ def gather_reference(x: np.ndarray, indices: np.ndarray, *, batch: int) -> np.nd
     if 0 in limits:
         return np.zeros(indices.shape[:-1] + x.shape[batch + depth :], x.dtype)
     clamped = np.clip(indices.astype(np.int64), 0, limits - 1)
-    return np.asarray(x[_places(clamped, batch)])
+    return np.asarray(x[places_of(clamped, batch)])
 
 
-def scatter_add_reference(
-    x: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, batch: int
-) -> np.ndarray:
-    limits = np.array(x.shape[batch : batch + indices.shape[-1]])
-    wide = indices.astype(np.int64)
-    inside = ((wide >= 0) & (wide < limits)).all(-1)
-    result = x.copy()
-    np.add.at(result, tuple(p[inside] for p in _places(wide, batch)), updates[inside])
-    return result
-
-
-def _limits(x: Term, indices: Term, batch: int) -> Term:
+def limits_of(x: Term, indices: Term, batch: int) -> Term:
     """The size of the axis that each index selects along, in the shape of the indices."""
     *at, depth = indices.shape
     assert isinstance(depth, int), "checked by the type rule"
@@ -108,20 +84,10 @@ def _limits(x: Term, indices: Term, batch: int) -> Term:
 
 
 def gather_vjp(dy: Term, _y: Term, x: Term, indices: Term, *, batch: int) -> tuple[Term, None]:
-    # Clamped as gather clamps; an empty axis gives -1, which scatter_add drops.
+    # Clamped as gather clamps; an empty axis gives -1, which scatter drops.
     wide = indices.cast(dtype=i64)
-    clamped = wide.maximum(0).minimum(_limits(x, indices, batch) - 1)
-    return x.like(0.0).scatter_add(clamped, dy, batch=batch), None
-
-
-def scatter_add_vjp(
-    dy: Term, _y: Term, x: Term, indices: Term, updates: Term, *, batch: int
-) -> tuple[Term, None, Term]:
-    wide = indices.cast(dtype=i64)
-    fits = wide.ge(0) & wide.lt(_limits(x, indices, batch))
-    added = fits.reduce_and(axes=(indices.type.rank - 1,))
-    mask = added.broadcast(shape=updates.shape, axes=tuple(range(indices.type.rank - 1)))
-    return dy, None, mask.select(dy.gather(wide, batch=batch), 0.0)
+    clamped = wide.maximum(0).minimum(limits_of(x, indices, batch) - 1)
+    return x.like(0.0).scatter(clamped, dy, batch=batch, reduce="add"), None
 
 
 def gather_lower(k: Any, index: Any, types: Any, x: Any, indices: Any, *, batch: int) -> Any:
@@ -154,21 +120,12 @@ def gather_batch(
     return b.emit("transpose", y, axes=back + tuple(range(batch + 1, y.type.rank)))
 
 
-def scatter_add_batch(_size: Size, x: Term, indices: Term, updates: Term, *, batch: int) -> Term:
-    return x.scatter_add(indices, updates, batch=batch + 1)
-
-
 INDICES = np.array([[[2, 1], [0, 3]], [[1, -9], [2, 1]], [[0, 9], [1, 1]]], np.int32)
 
 
 def sample_gather(rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
     """Batches of 3, two places in each, one of them out of range."""
     return (rng.normal(size=(3, 4, 5, 2)), INDICES), {"batch": 1}
-
-
-def sample_scatter(rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
-    x, updates = rng.normal(size=(3, 4, 5, 2)), rng.normal(size=(3, 2, 2))
-    return (x, INDICES, updates), {"batch": 1}
 
 
 register(
@@ -182,17 +139,5 @@ register(
         batch=gather_batch,
         doc="y[batch, at, ...] = x[batch, *indices[batch, at], ...]; indices are clamped, and an "
         "empty axis gives 0",
-    )
-)
-register(
-    Op(
-        name="scatter_add",
-        infer=infer_scatter_add,
-        reference=quiet(scatter_add_reference),
-        vjp=derivative(scatter_add_vjp),
-        sample=sample_scatter,
-        batch=batching(scatter_add_batch),
-        doc="x with updates[batch, at, ...] added at [batch, *indices[batch, at], ...]; updates "
-        "whose indices are out of range are dropped",
     )
 )

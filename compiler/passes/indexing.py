@@ -17,6 +17,8 @@ def scatter_one(r: Rewriter, n: Node) -> Value | None:  # one update a row: sele
     """One-hot rows: where x is a number, all of y is written anyway, and selection fuses."""
     x, indices, updates = n.inputs
     batch, shape = n.attrs["batch"], x.type.shape
+    if n.attrs["reduce"] not in ("add", "set"):
+        return None
     if r.by(x, "full") is None or indices.type.rank != batch + 1 or indices.type.shape[-1] != 1:
         return None
     rows, columns = tuple(range(batch)), (*range(batch), *range(batch + 1, len(shape)))
@@ -28,7 +30,8 @@ def scatter_one(r: Rewriter, n: Node) -> Value | None:  # one update a row: sele
         r.emit("broadcast", at, shape=shape, axes=rows),
     )
     spread = r.emit("broadcast", updates, shape=shape, axes=columns)
-    return r.emit("select", here, r.emit("add", spread, x), x)
+    new = r.emit("add", spread, x) if n.attrs["reduce"] == "add" else spread
+    return r.emit("select", here, new, x)
 
 
 def _narrow(r: Rewriter, at: Value, size: object) -> Value:
@@ -42,4 +45,4 @@ def _narrow(r: Rewriter, at: Value, size: object) -> Value:
     return at if at.type.dtype.bits >= 32 else r.emit("cast", at, dtype=i64)
 
 
-RULES: Rules = {"scatter_add": (scatter_one,)}
+RULES: Rules = {"scatter": (scatter_one,)}

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.kernels.kernel import Buffer, Expr, Store
 
-__all__ = ["Evaluator", "Position"]
+__all__ = ["Evaluator", "Position", "combined"]
 
 Key: TypeAlias = "Axis | Local | Load"
+_PLAIN = ("", "set")  # stores that do not look at what is there
 _HERE = Local("(memory that this kernel writes)", bool_)
 
 
@@ -421,8 +422,8 @@ class Evaluator:
     def _store_one(self, scope: Scope, s: Store) -> None:
         pointer = self.address(scope, s.buffer, self.flat(s.buffer, s.index))
         x = self.value(scope, s.value)
-        if s.accumulate:
-            x = _plus(memory.load(self.b, pointer, s.buffer.dtype), x)
+        if s.accumulate not in _PLAIN:
+            x = _onto(s.accumulate, memory.load(self.b, pointer, s.buffer.dtype), x)
         memory.store(x.cast(s.buffer.dtype), pointer)
 
     def _store_lanes(self, scope: Scope, s: Store, group: int, wanted: ir.Value | None) -> None:
@@ -437,21 +438,22 @@ class Evaluator:
                 x = x.with_value(memory.reverse(b, x.v))
                 mask = None if mask is None else memory.reverse(b, mask)
             pointer = self.address(scope, buffer, at)
-            if s.accumulate:
-                x = _plus(memory.load(b, pointer, buffer.dtype, lanes.width, mask), x)
+            if s.accumulate not in _PLAIN:
+                old = memory.load(b, pointer, buffer.dtype, lanes.width, mask)
+                x = _onto(s.accumulate, old, x)
             memory.store(x.cast(buffer.dtype), pointer, mask)
             return
         pointers = self._pointers(scope, buffer, s.index, group)
-        if s.accumulate:
-            self._accumulate_lanes(scope, x, pointers, buffer, mask)
+        if s.accumulate not in _PLAIN:
+            self._accumulate_lanes(scope, x, pointers, s, mask)
         else:
             memory.scatter(x.cast(buffer.dtype), pointers, mask)
 
     def _accumulate_lanes(
-        self, scope: Scope, x: LlvmScalar, pointers: ir.Value, buffer: Buffer, mask: ir.Value | None
+        self, scope: Scope, x: LlvmScalar, pointers: ir.Value, s: Store, mask: ir.Value | None
     ) -> None:
         """One lane after another: two of them may add to one element."""
-        b = self.b
+        b, dtype = self.b, s.buffer.dtype
         for lane in range(x.lanes):
             at = b.extract_element(pointers, I64(lane))
             part = x.with_value(b.extract_element(x.v, I64(lane)))
@@ -459,7 +461,8 @@ class Evaluator:
             def add(
                 _: Scope, none: list[ir.Value], at: ir.Value = at, part: LlvmScalar = part
             ) -> list[ir.Value]:
-                memory.store(_plus(memory.load(b, at, buffer.dtype), part).cast(buffer.dtype), at)
+                total = _onto(s.accumulate, memory.load(b, at, dtype), part)
+                memory.store(total.cast(dtype), at)
                 return none
 
             wanted = None if mask is None else b.extract_element(mask, I64(lane))
@@ -504,12 +507,30 @@ def _stored(x: LlvmScalar, e: Expr) -> LlvmScalar:
     return x if x.dtype == e.dtype else x.cast(e.dtype)
 
 
-def _plus(old: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
-    if old.dtype.is_float and old.dtype.bits == 16:
-        return old.cast(f32) + x.cast(f32)
-    if old.dtype.kind == "b":
-        return old | x
-    return old + x.cast(old.dtype)
+def _onto(op: str, old: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
+    """What is in memory combined with `x`: 16-bit floats in f32."""
+    wide = f32 if old.dtype.is_float and old.dtype.bits == 16 else old.dtype
+    left, right = old.cast(wide), x.cast(wide)
+    if wide.kind == "b" and op == "add":
+        return left | right
+    return combined(op, left, right)
+
+
+def combined(op: str, x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
+    """One step of a reduction."""
+    match op:
+        case "add":
+            return x + y
+        case "mul":
+            return x * y
+        case "and":
+            return x & y
+        case "or":
+            return x | y
+        case "maximum":
+            return x.maximum(y)
+    assert op == "minimum", f"{op} is no reduction"
+    return x.minimum(y)
 
 
 def _nonnegative(e: Expr) -> bool:

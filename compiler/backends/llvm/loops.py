@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from llvmlite import ir
 
 from fluxc.compiler.backends.llvm import memory
-from fluxc.compiler.backends.llvm.expression import Evaluator
+from fluxc.compiler.backends.llvm.expression import Evaluator, combined
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, number
 from fluxc.compiler.backends.llvm.scope import Lanes, Scope
 from fluxc.compiler.backends.llvm.sizes import I64, Sizes
@@ -199,6 +199,10 @@ class _Emitter:
         for r in p.reductions:
             identity = number(self.b, compute_dtype(r.target.dtype), _identity(r), width)
             start += [identity.v] * groups
+        for c in p.carries:
+            assert not spread, "points that hand on cannot be lanes of one vector"
+            dtype = compute_dtype(c.target.dtype)
+            start += [self.evaluator.spread(scope, c.start, g).cast(dtype).v for g in range(groups)]
         end = self.axes(scope, p, p.axes, start)
         results = []
         for i, r in enumerate(p.reductions):
@@ -238,13 +242,22 @@ class _Emitter:
         """Every lane group of one point: reductions, then stores."""
         evaluator, groups = self.evaluator, scope.lanes.groups if scope.lanes else 1
         new = list(carried)
-        per = len(carried) // len(p.reductions) if p.reductions else 0
+        per = len(carried) // (len(p.reductions) + len(p.carries)) if carried else 0
+        first = per * len(p.reductions)
+        for i, c in enumerate(p.carries):
+            dtype, at = compute_dtype(c.target.dtype), first + i * per
+            held = carried[at : at + per]
+            scope.locals[c.target] = tuple(LlvmScalar(self.b, v, dtype) for v in held)
+        for i, c in enumerate(p.carries):
+            for g in range(groups):
+                x = evaluator.spread(scope, c.value, g).cast(compute_dtype(c.target.dtype))
+                new[first + i * per + g] = x.v
         for i, r in enumerate(p.reductions):
             dtype = compute_dtype(r.target.dtype)
             for g in range(groups):
                 x = evaluator.spread(scope, r.value, g)
                 old = LlvmScalar(self.b, carried[i * per + g], dtype)
-                total = _combine(r.op, old, x.cast(dtype))
+                total = combined(r.op, old, x.cast(dtype))
                 mask = scope.lanes.masks[g] if scope.lanes and scope.lanes.axis in p.axes else None
                 if mask is not None:
                     total = total.with_value(self.b.select(mask, total.v, old.v))
@@ -389,28 +402,12 @@ def _range(dtype: DType) -> tuple[int, int]:
     return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
 
 
-def _combine(op: str, x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
-    match op:
-        case "add":
-            return x + y
-        case "mul":
-            return x * y
-        case "and":
-            return x & y
-        case "or":
-            return x | y
-        case "maximum":
-            return x.maximum(y)
-    assert op == "minimum", f"{op} is no reduction"
-    return x.minimum(y)
-
-
 def _together(op: str, values: list[LlvmScalar]) -> LlvmScalar:
     """All lanes of all groups in one number, halving again and again."""
     while len(values) > 1:
         pairs = zip(values[::2], values[1::2], strict=False)
         odd = values[-1:] if len(values) % 2 else []
-        values = [_combine(op, x, y) for x, y in pairs] + odd
+        values = [combined(op, x, y) for x, y in pairs] + odd
     x = values[0]
     while x.lanes > 1:
         half = x.lanes // 2
@@ -428,5 +425,5 @@ def _together(op: str, values: list[LlvmScalar]) -> LlvmScalar:
         ]
         if half == 1:
             parts = [p.with_value(p.b.extract_element(p.v, i32(0))) for p in parts]
-        x = _combine(op, *parts)
+        x = combined(op, *parts)
     return x

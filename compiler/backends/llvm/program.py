@@ -24,10 +24,11 @@ from fluxc.compiler.backends.llvm.descriptor import (
 )
 from fluxc.compiler.backends.llvm.loops import KERNEL_TYPE, emit_nest, parallel_count
 from fluxc.compiler.backends.llvm.sizes import Sizes, emit_bounded
+from fluxc.compiler.backends.llvm.sort import emit_sort
 from fluxc.compiler.backends.llvm.values import declare_target
 from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.kernels.contraction import contract_tasks
-from fluxc.compiler.kernels.kernel import Contract, kernel_symbols
+from fluxc.compiler.kernels.kernel import Contract, Sort, kernel_symbols
 from fluxc.compiler.kernels.printer import print_kernel
 from fluxc.compiler.kernels.program import (
     ArenaAt,
@@ -175,6 +176,8 @@ class _Emitter:
             if isinstance(kernel, Contract):
                 assert isinstance(schedule, ContractSchedule), f"{name}: schedule of another kind"
                 made = emit_contract(self.module, name, kernel, schedule, self.target)
+            elif isinstance(kernel, Sort):
+                made = emit_sort(self.module, name, kernel)
             else:
                 assert not isinstance(schedule, ContractSchedule), (
                     f"{name}: schedule of another kind"
@@ -331,6 +334,8 @@ def _count(scheduled: Scheduled) -> Size:
     if isinstance(kernel, Contract):
         assert isinstance(schedule, ContractSchedule), f"{kernel.name}: schedule of another kind"
         return contract_tasks(kernel, schedule)
+    if isinstance(kernel, Sort):
+        return kernel.row.extent
     assert not isinstance(schedule, ContractSchedule), f"{kernel.name}: schedule of another kind"
     return parallel_count(kernel, schedule)
 
