@@ -13,6 +13,7 @@ from fluxc.compiler.knobs import KNOBS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ["compiler", "dsl", "runtime", "tests", "examples", "benchmarks"]
+TEXT = {".py", ".c", ".h", ".md", ".lark", ".fir"}
 
 
 def run(*command, **env):
@@ -59,3 +60,10 @@ def test_every_relative_link_of_the_documents_leads_somewhere():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_no_text_names_a_place_of_one_machine():
+    files = [p for f in [*FOLDERS, "docs"] for p in (ROOT / f).rglob("*") if p.suffix in TEXT]
+    for file in [*files, *ROOT.glob("*.md"), *ROOT.glob("*.toml")]:
+        found = re.search(r"/(home|root|work|Users)/\w+", file.read_text())
+        assert not found, f"{file} names {found[0]}"
