@@ -97,8 +97,8 @@ def check_shape(op: str, shape: Any) -> None:
         prove_at_least(op, "size", size, 0)
 
 
-def check_one_per_axis(op: str, rank: int, **attrs: tuple[Size, ...]) -> None:
-    """Each attribute has one entry per axis."""
+def check_one_per_axis(op: str, rank: int, **attrs: tuple[Any, ...]) -> None:
+    """Each attribute, or group of operands, has one entry per axis."""
     for name, values in attrs.items():
         if not isinstance(values, tuple) or len(values) != rank:
             raise ShapeError(

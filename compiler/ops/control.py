@@ -158,7 +158,7 @@ def infer_scan(
     reverse: bool,
     remat: bool = False,
 ) -> tuple[TensorType, ...]:
-    """Operands are constants, carried, stacked; outputs are the final carried, then stacked ones."""
+    """Operands are constants, carried, stacked; outputs are the last carried, then stacked ones."""
     _check_graph("scan", "body", body)
     _check_count("scan", "consts", consts, len(operands))
     _check_count("scan", "carried", carried, len(operands) - consts)

@@ -66,7 +66,7 @@ def split(
     *,
     remat: bool = False,
 ) -> Split:
-    """Cut the derivative of `graph` with respect to the `wanted` parameters, of its `given` results.
+    """Cut the derivative of `graph` by the `wanted` parameters, of its `given` results.
 
     remat  everything but parameters is made again on the way back
     """
@@ -246,8 +246,11 @@ class _ScanBack:
         ]
         starts += [zeros(b, self.params[i].type) for i in sums]
         operands = [
-            *(self.outer[v] for v in same), *starts, *kept, *(self.stacked[v] for v in rows), *given,
-        ]  # fmt: skip
+            *(self.outer[v] for v in same),
+            *(*starts, *kept),
+            *(self.stacked[v] for v in rows),
+            *given,
+        ]
         attrs = {
             **self.attrs,
             "consts": len(same),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import DTypeError, ShapeError
@@ -294,7 +295,8 @@ def meanpool(
     attrs = _windows("meanpool", t, k, stride, pad, 1)
     total = Tensor(emit("window_sum", t.value, **attrs))
     if count_include_pad or not any((*attrs["low"], *attrs["high"])):
-        return total * (1 / product(attrs["sizes"]))
+        points: int = math.prod(attrs["sizes"])
+        return total * (1 / points)
     one = ones((1, 1, *t.shape[2:]), t.dtype)
     return total / Tensor(emit("window_sum", one.value, **attrs))
 
