@@ -92,7 +92,7 @@ def switch_batch(
     batched: tuple[bool, ...],
     branches: tuple[Graph, ...],
 ) -> tuple[Value, ...]:
-    """One choice for all examples stays a switch; else all branches run, and each example selects."""
+    """One choice for all examples stays a switch; else all branches run and each example picks."""
     graphs = [batch_graph(branch, size, batched[1:])[0] for branch in branches]
     if not batched[0]:
         return b.emit_all("switch", index, *operands, branches=tuple(graphs))
