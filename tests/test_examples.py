@@ -26,6 +26,12 @@ def test_the_digits_are_learned_deployed_and_predicted_alike(tmp_path):
     assert float(re.search(r"accuracy: ([\d.]+)%", result.stdout)[1]) >= 96
 
 
+def test_the_convolutional_network_learns_the_digits(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "digits_cnn.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert float(re.search(r"accuracy: ([\d.]+)%", result.stdout)[1]) >= 98
+
+
 def test_the_readme_s_model_compiles_trains_and_predicts(tmp_path):
     model, use = blocks("python")
     (tmp_path / "model.py").write_text(model)
