@@ -485,6 +485,8 @@ class _Maker:
 
     def checkpoint(self, name):
         """The tangent of half of a value, computed again on the way back."""
+        if not self.differentiable:
+            return  # graphs without derivatives are also planned as they are, calls and all
         x = self.bring(self.pick(), -1.5, 1.5)
         b = Builder(infer)
         p = b.param(x.type)
