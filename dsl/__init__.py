@@ -26,6 +26,7 @@ from fluxc.compiler.errors import (
     TraceError,
     Unsupported,
 )
+from fluxc.control import cond, fori_loop, scan, switch, while_loop
 from fluxc.export import export
 from fluxc.forward import hessian, jacobian, jvp, linearize
 from fluxc.jit import compile, jit
@@ -57,12 +58,14 @@ __all__ = [
     "bool_",
     "checkpoint",
     "compile",
+    "cond",
     "custom_vjp",
     "dim",
     "export",
     "f16",
     "f32",
     "f64",
+    "fori_loop",
     "grad",
     "hessian",
     "i8",
@@ -78,10 +81,13 @@ __all__ = [
     "nn",
     "optim",
     "random",
+    "scan",
+    "switch",
     "training",
     "u8",
     "value_and_grad",
     "vjp",
+    "while_loop",
     "vmap",
 ]
 __all__ += ops.__all__

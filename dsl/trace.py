@@ -48,6 +48,8 @@ class Trace:
     shadows:   values that stand for parameters while a gradient with respect to them is taken.
     path:      the modules that are being called, with the path of each.
     called:    the outermost modules that were called, in order.
+    failed:    the path of the module in which an exception was raised.
+    steps:     the number of the present step, i64, of each loop whose body is being traced.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Trace:
         self.shadows: dict[Any, Value] = {}
         self.path: list[tuple[Any, str]] = []
         self.called: list[Any] = []
+        self.failed = ""
         self.sites = 0
+        self.steps: tuple[Value, ...] = ()
 
     def read(self, key: Any, type: TensorType) -> Value:
         """The value, at this point of the program, of the stored tensor that `key` declares."""

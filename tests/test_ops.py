@@ -34,6 +34,7 @@ STRUCTURED = {
     "custom_vjp", "recurrence", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
     "reduce_prod", "reduce_sum", "scatter",
     "window_argmax", "window_max", "window_place", "window_sum",
+    "scan", "switch", "while",
 }  # fmt: skip
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxc.compiler.ir.dims import Dim, evaluate_size, product
+from fluxc.compiler.ir.types import bool_, i32
 from fluxc.compiler.kernels.kernel import (
     Apply,
+    Buffer,
     Const,
     Contract,
     Extent,
@@ -25,11 +27,16 @@ from fluxc.compiler.kernels.kernel import (
 )
 from fluxc.compiler.kernels.program import (
     ArenaAt,
+    Choice,
     ConstantAt,
     InputAt,
+    Launch,
+    Loop,
     OutputAt,
+    PartAt,
     PreparedAt,
     StorageAt,
+    While,
 )
 from fluxc.compiler.ops import OPS
 
@@ -39,7 +46,6 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.types import DType, TensorType
     from fluxc.compiler.kernels.kernel import (
         Axis,
-        Buffer,
         Expr,
         Kernel,
         Nest,
@@ -47,7 +53,7 @@ if TYPE_CHECKING:
         Reduction,
         Store,
     )
-    from fluxc.compiler.kernels.program import Launch, Place, Program
+    from fluxc.compiler.kernels.program import Place, Program, Step
 
 __all__ = ["from_storage", "run_kernel", "run_prepare", "run_program", "sizes_of", "to_storage"]
 
@@ -193,7 +199,9 @@ def run_kernel(
         _run_nest(kernel, memory, sizes)
 
 
-def _run_sort(kernel: Sort, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]) -> None:
+def _run_sort(
+    kernel: Sort, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]
+) -> None:
     shape = tuple(evaluate_size(a.extent, sizes) for a in (kernel.row, kernel.length))
     keys, order, *_ = (memory[b].reshape(shape) for b in kernel.buffers)
     order[...] = np.argsort(keys, axis=1, kind="stable")
@@ -321,22 +329,47 @@ class _Machine:
         prepared: Sequence[np.ndarray],
         arena: int,
     ) -> None:
-        self.sizes, self.inputs, self.outputs = sizes, inputs, outputs
+        self.sizes, self.inputs, self.outputs = dict(sizes), inputs, outputs
         self.storages, self.prepared = storages, prepared
         self.arena = np.full(arena, 0xCB, np.uint8)
         self.constants = [
             np.frombuffer(bytearray(c.data), c.type.dtype.numpy) for c in program.constants
         ]
 
-    def run(self, launches: Sequence[Launch]) -> None:
+    def run(self, steps: Sequence[Step]) -> None:
         """Regions in order; the launches of a region backwards, for they are independent."""
         region: list[Launch] = []
-        for launch in launches:
-            if not launch.independent:
+        for step in steps:
+            if not isinstance(step, Launch):
                 self._region(region)
                 region = []
-            region.append(launch)
+                self._control(step)
+                continue
+            if not step.independent:
+                self._region(region)
+                region = []
+            region.append(step)
         self._region(region)
+
+    def _control(self, step: Loop | While | Choice) -> None:
+        match step:
+            case Loop(counter=counter, trips=trips, body=body):
+                for i in range(evaluate_size(trips, self.sizes)):
+                    self.sizes[counter.name] = i
+                    self.run(body)
+                self.sizes.pop(counter.name, None)
+            case While(test=test, goes_on=place, body=body):
+                self.run(test)
+                while self._number(place, bool_):
+                    self.run(body)
+                    self.run(test)
+            case Choice(index=place, branches=branches):
+                index = self._number(place, i32)
+                self.run(branches[min(max(index, 0), len(branches) - 1)])
+
+    def _number(self, place: Place, dtype: DType) -> int:
+        """The one number that lies at a place."""
+        return int(self._memory(Buffer("number", dtype, ()), place, self.sizes)[0])
 
     def _region(self, region: Sequence[Launch]) -> None:
         for launch in reversed(region):
@@ -353,25 +386,35 @@ class _Machine:
             run_kernel(kernel, memory, sizes)
 
     def _memory(self, buffer: Buffer, place: Place, sizes: Mapping[str, int]) -> np.ndarray:
-        count = evaluate_size(product(buffer.shape), sizes)
+        """The elements of a buffer, one after another."""
+        count, dtype = evaluate_size(product(buffer.shape), sizes), buffer.dtype
+        match place:
+            case ArenaAt(offset=offset):
+                array = self.arena
+            case PartAt(whole=whole, bytes=offset):
+                array = self._whole(whole).reshape(-1).view(np.uint8)
+            case _:
+                array = self._whole(place)
+                flat = array.reshape(-1)
+                assert np.shares_memory(flat, array) or array.size == 0
+                assert flat.dtype == dtype.numpy, (place, flat.dtype, buffer.dtype)
+                assert flat.size == count, (place, flat.size, buffer)
+                return flat
+        start = evaluate_size(offset, self.sizes)
+        stop = start + count * dtype.itemsize
+        assert 0 <= start <= stop <= len(array), f"{buffer} lies beyond {place}"
+        return array[start:stop].view(dtype.numpy)
+
+    def _whole(self, place: Place) -> np.ndarray:
         match place:
             case InputAt(position=i):
-                array = np.ascontiguousarray(self.inputs[i])
+                return np.ascontiguousarray(self.inputs[i])
             case OutputAt(position=i):
-                array = self.outputs[i]
+                return self.outputs[i]
             case StorageAt(name=name):
-                array = self.storages[name]
+                return self.storages[name]
             case PreparedAt(position=i):
-                array = self.prepared[i]
+                return self.prepared[i]
             case ConstantAt(position=i):
-                array = self.constants[i]
-            case ArenaAt(offset=offset):
-                start = evaluate_size(offset, self.sizes)
-                stop = start + count * buffer.dtype.itemsize
-                assert stop <= len(self.arena), "a buffer beyond the arena"
-                return self.arena[start:stop].view(buffer.dtype.numpy)
-        flat = array.reshape(-1)
-        assert np.shares_memory(flat, array) or array.size == 0
-        assert flat.dtype == buffer.dtype.numpy, (place, flat.dtype, buffer.dtype)
-        assert flat.size == count, (place, flat.size, buffer)
-        return flat
+                return self.constants[i]
+        raise AssertionError(f"{place} is no array of its own")

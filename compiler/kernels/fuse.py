@@ -43,7 +43,8 @@ _SLOW = _TRANSCENDENTAL | {"div", "sqrt", "rsqrt", "floor_div", "mod", "fmod"}
 @dataclass(slots=True, eq=False)
 class Group:
     """id:     in the Order.
-    kind:   nest, or contract, scatter, running, sort, pack: that of the work that it began with.
+    kind:   nest, or contract, scatter, running, sort, pack, control: that of the work that it
+            began with.
     axes:   its domain.
     rows:   the axes outside of its reductions; None while it has none.
     works:  what it computes.
@@ -70,9 +71,15 @@ def axes_of(index: Iterable[Expr]) -> frozenset[Axis]:
     return frozenset(e.axis for e in walk(*index) if isinstance(e, Index))
 
 
+def _points(axes: Iterable[Axis]) -> tuple[int, Size]:
+    """How many axes have no point, and the points of the others: 0 points of one are not 0 of two."""
+    extents = [a.extent for a in axes]
+    return extents.count(0), product(e for e in extents if e != 0)
+
+
 def _one_to_one(k: Expressions, place: dict[Axis, Expr], over: Iterable[Axis]) -> bool:
     """Whether `place` takes its axes through each of their points once over the axes `over`."""
-    if product(a.extent for a in place) != product(a.extent for a in over):
+    if _points(place) != _points(over):
         return False
     odd = {"minimum", "maximum", "select"}
     if any(
@@ -99,7 +106,7 @@ class Fuser:
         self.groups: list[Group] = []
         self.inlined: set[Value] = set()
         self.early: dict[Value, list[Work]] = {}
-        for work in sorted(works.of.values(), key=lambda w: w.order):
+        for work in works.all():
             self._add(work)
         self._merge_scalars()
         self.readers = self._readers()
@@ -251,9 +258,7 @@ class Fuser:
     def _fits(self, work: Work, group: Group, place: dict[Axis, Expr]) -> bool:
         out = self.k.substitute(work.out, place)
         covered = axes_of(out)
-        if product(a.extent for a in work.axes) != product(
-            a.extent for a in axes_of(place.values())
-        ):
+        if _points(work.axes) != _points(axes_of(place.values())):
             return False  # two of the work's axes would run as one
         if work.kind == "reduce":
             own = set(work.axes) - axes_of(work.out)
@@ -315,6 +320,8 @@ class Fuser:
             coords = self.k.substitute(maker.coords, place)
             for w in self.early.get(maker.value, ()):
                 if w.group is home and maker.value not in self.works.through.get(w, set()):
+                    if w.kind == "contract":
+                        return False  # an operand is read before the epilogue runs
                     for r in w.reads:
                         if r.value is not maker.value:
                             continue
@@ -377,7 +384,7 @@ class Fuser:
 
     def _readers(self) -> dict[Value, list[Work]]:
         found: dict[Value, list[Work]] = {v: [] for v in self.works.of}
-        for w in self.works.of.values():
+        for w in self.works.all():
             for v in {r.value for r in w.reads}:
                 if v in found and v not in self.works.through.get(w, set()):
                     found[v].append(w)
@@ -385,7 +392,7 @@ class Fuser:
 
     def is_stored(self, value: Value, but: Value | None = None) -> bool:
         """Whether a value must lie in memory; `but`: were it not for this one reader."""
-        if value in self.works.results:
+        if value in self.works.results or self.works.of[value].kind == "control":
             return True
         group = self.works.of[value].group
         return any(
@@ -410,7 +417,7 @@ class Fuser:
         outside = [w for w in readers if w.group is not group]
         if value in self.works.results or not outside or OPS[work.node.op].scalar is None:
             return False
-        if any(w.kind in {"contract", "scatter", "pack"} for w in readers):
+        if any(w.kind in {"contract", "scatter", "pack", "control"} for w in readers):
             return False
         if any(w.prepared != work.prepared or self._repeats(value, w) for w in outside):
             return False

@@ -26,19 +26,29 @@ from fluxc.compiler.kernels.kernel import (
 )
 from fluxc.compiler.kernels.program import (
     ArenaAt,
+    Choice,
     ConstantAt,
     InputAt,
+    Launch,
+    Loop,
     OutputAt,
+    PartAt,
     PreparedAt,
     StorageAt,
+    While,
 )
-from fluxc.compiler.kernels.schedule import ContractSchedule, NestSchedule
+from fluxc.compiler.kernels.schedule import (
+    BlockSchedule,
+    ContractSchedule,
+    NestSchedule,
+    TileSchedule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fluxc.compiler.kernels.kernel import Axis, Buffer, Expr, Kernel, Store
-    from fluxc.compiler.kernels.program import Launch, Place, Program
+    from fluxc.compiler.kernels.program import Place, Program, Step
     from fluxc.compiler.kernels.schedule import Schedule
 
 __all__ = ["print_kernel", "print_program"]
@@ -76,10 +86,7 @@ class _KernelPrinter:
         if schedule is not None:
             lines.append(f"  {self._schedule(schedule)}")
         if isinstance(kernel, Sort):
-            return [
-                *lines,
-                f"  rows {self._axes((kernel.row,))}, of {self._axes((kernel.length,))}",
-            ]
+            return [*lines, f"  rows {self._axes((kernel.row,))}, of {self._axes((kernel.length,))}"]
         lines += self._nest(kernel) if isinstance(kernel, Nest) else self._contract(kernel)
         return lines
 
@@ -90,6 +97,11 @@ class _KernelPrinter:
         if isinstance(s, NestSchedule):
             vector = "scalar" if s.vector is None else f"vector {self.axes[s.vector]} x {s.width}"
             return f"schedule {vector}, unroll {s.unroll}, grain {s.grain}"
+        if isinstance(s, BlockSchedule):
+            return f"schedule block {s.rows} x {s.inner}, warps {s.warps}"
+        if isinstance(s, TileSchedule):
+            at_once = f"group {s.group}, warps {s.warps}, stages {s.stages}"
+            return f"schedule tile {s.m} x {s.n} x {s.k}, {at_once}"
         assert isinstance(s, ContractSchedule)
         return f"schedule tile {s.mr} x {s.nv} x {s.width}, kc {s.kc}, mc {s.mc}, grain {s.grain}"
 
@@ -223,12 +235,32 @@ def print_program(program: Program) -> str:
     names: dict[str, str] = {}
     if program.prepare:
         lines.append(f"  prepare, arena {program.prepare_arena}")
-        lines += [_launch(x, names) for x in program.prepare]
+        lines += _steps(program.prepare, names, "    ")
     lines.append(f"  run, arena {program.arena}")
-    lines += [_launch(x, names) for x in program.run]
+    lines += _steps(program.run, names, "    ")
     for text, name in names.items():
         lines += ["", f"{name}:", text]
     return "\n".join(lines)
+
+
+def _steps(steps: Sequence[Step], names: dict[str, str], indent: str) -> list[str]:
+    """One line a launch; what is inside of a loop or choice is indented."""
+    lines: list[str] = []
+    inner = indent + "  "
+    for step in steps:
+        match step:
+            case Launch():
+                lines.append(indent + _launch(step, names))
+            case Loop(counter=counter, trips=trips, body=body):
+                lines += [f"{indent}for {counter} < {trips}", *_steps(body, names, inner)]
+            case While(test=test, goes_on=place, body=body):
+                lines += [f"{indent}loop", *_steps(test, names, inner)]
+                lines += [f"{indent}while {_place(place)}", *_steps(body, names, inner)]
+            case Choice(index=index, branches=branches):
+                lines.append(f"{indent}switch {_place(index)}")
+                for i, branch in enumerate(branches):
+                    lines += [f"{indent}case {i}", *_steps(branch, names, inner)]
+    return lines
 
 
 def _launch(launch: Launch, names: dict[str, str]) -> str:
@@ -236,10 +268,10 @@ def _launch(launch: Launch, names: dict[str, str]) -> str:
     name = names.setdefault(text, f"k{len(names)} {launch.scheduled.kernel.name}")
     places = ", ".join(map(_place, launch.places))
     sizes = "" if launch.sizes is None else f" sizes ({', '.join(map(str, launch.sizes))})"
-    return f"    {'and ' if launch.independent else ''}{name}({places}){sizes}"
+    return f"{'and ' if launch.independent else ''}{name}({places}){sizes}"
 
 
-def _place(place: Place) -> str:
+def _place(place: Place) -> str:  # noqa: PLR0911, one for each kind
     match place:
         case InputAt(position=i):
             return f"input {i}"
@@ -253,3 +285,5 @@ def _place(place: Place) -> str:
             return f"constant {i}"
         case ArenaAt(offset=offset):
             return f"arena + {offset}"
+        case PartAt(whole=whole, bytes=offset):
+            return f"{_place(whole)} + {offset}"

@@ -9,11 +9,11 @@ at every step though it stays the same moves out in front of the loop.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fluxc.compiler.ir.dims import Dim, Symbol, product, size_bounds, symbol_size
+from fluxc.compiler.ir.dims import Symbol, product, size_bounds, size_symbols, symbol_size
 from fluxc.compiler.ir.graph import Graph, Node, Value
 from fluxc.compiler.kernels.fuse import Fuser
 from fluxc.compiler.kernels.kernel import (
@@ -143,6 +143,7 @@ class Scope:
     ready:    the parameters on which steps depend that are made ahead of the others.
     static:   whether only what has fixed sizes is made ahead.
     depth:    how many loops and choices it stands in.
+    counter:  the symbol that counts the steps, where it is the body of a scan.
     """
 
     def __init__(
@@ -156,10 +157,13 @@ class Scope:
         prepares: bool,
         static: bool,
         depth: int = 0,
+        counter: str = "",
     ) -> None:
         self.graph, self.memory, self.target, self.depth = graph, memory, target, depth
-        self.static, self.prepares = static, prepares
-        self.works = Works(graph, ready, prepares=prepares, target=target, static=static)
+        self.static, self.prepares, self.counter = static, prepares, counter
+        self.works = Works(
+            graph, ready, prepares=prepares, target=target, static=static, counter=counter
+        )
         self.fuser = Fuser(self.works)
         self.inner: list[Scope] = []
         self.moved: set[Buffer] = set()  # of inner scopes, made here
@@ -205,9 +209,7 @@ class Scope:
                 copies.append(self._copy(new, old))
         return copies
 
-    def _in_place(
-        self, writers: list[Step], readers: list[Step], old: Buffer, new: Buffer
-    ) -> bool:
+    def _in_place(self, writers: list[Step], readers: list[Step], old: Buffer, new: Buffer) -> bool:
         if len(writers) != 1 or not isinstance(writers[0], Run):
             return False
         (writer,) = writers
@@ -227,6 +229,10 @@ class Scope:
         buffers = (self.works.buffer(source), target)
         nest = Nest(f"copy_{target.dtype}", buffers, axes, (Pass((), (), (store,)),))
         return _run(nest, prepared=False, order=0, group=-1)
+
+    def may_prepare(self, step: Step) -> bool:
+        symbols = _symbols(step)
+        return not symbols if self.static else self.counter not in symbols
 
     def is_ready(self, buffers: Iterable[Buffer], made: set[Buffer]) -> bool:
         """Whether all of these are made ahead, or given: `made` are some that are."""
@@ -260,7 +266,8 @@ class _Nesting:
         graph, results = distinct_results(graph, graph.params[consts : consts + carried])
         params = graph.params
         updates = dict(zip(params[consts:], results[:carried], strict=False))
-        scope = self._scope(graph, {p: v for p, v in updates.items() if v is not None}, params[:consts])
+        given = {p: v for p, v in updates.items() if v is not None}
+        scope = self._scope(graph, given, params[:consts], counter.name)
         operands = [v for v in self.work.operands if v is not None]
         self._share(scope, params[:consts], operands[:consts])
         outs = self.node.outputs
@@ -312,13 +319,15 @@ class _Nesting:
         assert len(found) == len(self.node.inputs)
         return found
 
-    def _scope(self, graph: Graph, updates: dict[Value, Value], ready: Sequence[Value]) -> Scope:
+    def _scope(
+        self, graph: Graph, updates: dict[Value, Value], ready: Sequence[Value], counter: str = ""
+    ) -> Scope:
         # A choice makes ahead only what its surroundings do: it may never be taken.
         prepares = self.outer.prepares if self.node.op == "switch" else True
         static = self.outer.static if self.node.op == "switch" else False
         return Scope(
             graph, updates, ready, self.memory, self.outer.target,
-            prepares=prepares, static=static, depth=self.outer.depth + 1,
+            prepares=prepares, static=static, depth=self.outer.depth + 1, counter=counter,
         )  # fmt: skip
 
     # What the values of a scope are outside of it.
@@ -355,7 +364,7 @@ class _Nesting:
         for step in scope.ahead:
             reads, writes = (self._outside(b) for b in (step.reads, step.writes))
             prepared = self.work.prepared or (
-                outer.is_ready(reads, self.made) and (not outer.static or _is_static(step))
+                outer.is_ready(reads, self.made) and outer.may_prepare(step)
             )
             own = {self.memory.root(b) for b in step.writes}
             outer.moved |= own
@@ -410,13 +419,13 @@ def _counted(body: Graph, operands: Sequence[Value | None], at: Size) -> Graph:
     return Graph(body.name, tuple(params), (*nodes, *body.nodes), body.results)
 
 
-def _is_static(step: Step) -> bool:
-    for run in walk_steps([step]):
-        if kernel_symbols(run.kernel):
-            return False
-        if any(isinstance(s, Dim) for b in run.kernel.buffers for s in b.shape):
-            return False
-    return True
+def _symbols(step: Step) -> set[str]:
+    """The named sizes that a step depends on, those that it counts itself apart."""
+    if isinstance(step, Run):
+        return {s.name for s in kernel_symbols(step.kernel)}
+    inside = {name for body in step.bodies for s in body for name in _symbols(s)}
+    inside |= {s.name for s in size_symbols(step.trips)}
+    return inside - {step.counter.name} if step.counter is not None else inside
 
 
 def distinct_results(

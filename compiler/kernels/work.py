@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.errors import Unsupported
-from fluxc.compiler.ir.dims import ceildiv, product, size_bounds
-from fluxc.compiler.ir.graph import Value
+from fluxc.compiler.ir.dims import ceildiv, product, size_bounds, size_symbols
+from fluxc.compiler.ir.graph import Node, Value, node_symbols
 from fluxc.compiler.kernels import ordered, windows
 from fluxc.compiler.kernels.contraction import (
     choose_contract_schedule,
@@ -19,14 +19,23 @@ from fluxc.compiler.kernels.contraction import (
     worth_packing,
 )
 from fluxc.compiler.kernels.inline import Inliner, Place, computing, is_pointwise_scatter
-from fluxc.compiler.kernels.kernel import Apply, Axis, Buffer, Expressions, Load
+from fluxc.compiler.kernels.kernel import (
+    Apply,
+    Axis,
+    Buffer,
+    Expressions,
+    Extent,
+    Load,
+    walk,
+)
 from fluxc.compiler.ops import OPS
+from fluxc.compiler.ops.control import CONTROL, carried_operands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fluxc.compiler.ir.dims import Size
-    from fluxc.compiler.ir.graph import Graph, Node
+    from fluxc.compiler.ir.graph import Graph
     from fluxc.compiler.kernels.fuse import Group
     from fluxc.compiler.kernels.kernel import Expr
     from fluxc.compiler.kernels.schedule import Target
@@ -69,12 +78,13 @@ class Product:
 @dataclass(slots=True, eq=False)
 class Work:
     """value:   what it makes.
-    kind:      point, reduce, contract, scatter, running, sort or pack.
+    kind:      point, reduce, contract, scatter, running, sort, pack or control.
     axes:      its own axes: of the output, then those that it sums over.
     out:       the index of the output over `axes`.
     define:    (inliner, {own axis: expression}) -> the value at a point, or what is summed there.
     reduction: the operation of a reduction.
     prepared:  whether it depends on storages and constants alone.
+    operands:  of control flow: the values that its graphs are given; None: the number of the step.
     place:     its axes over the axes of its group.
     waits:     values that must be made before it, though it reads nothing of them.
     """
@@ -90,6 +100,7 @@ class Work:
     product: Product | None = None
     reads: list[Read] = field(default_factory=list)
     prepared: bool = False
+    operands: tuple[Value | None, ...] = ()
     place: dict[Axis, Expr] = field(default_factory=dict)
     coords: Place = ()
     group: Group | None = None
@@ -100,9 +111,16 @@ class Works:
     """All works of a graph, in order; `k` makes the expressions of every one of them."""
 
     def __init__(
-        self, graph: Graph, storages: Sequence[Value], *, prepares: bool, target: Target
+        self,
+        graph: Graph,
+        storages: Sequence[Value],
+        *,
+        prepares: bool,
+        target: Target,
+        static: bool = True,
+        counter: str = "",
     ) -> None:
-        self.target = target
+        self.target, self.static, self.counter = target, static, counter
         self.prepares = prepares
         self.producers = {v: node for node in graph.nodes for v in node.outputs}
         self.results = set(graph.results)
@@ -125,7 +143,7 @@ class Works:
         self.of_sums: set[Value] = set()  # made from a reduction, element by element
 
     def _node(self, node: Node) -> None:
-        if len(node.outputs) != 1:
+        if len(node.outputs) != 1 and node.op not in CONTROL:
             raise Unsupported(f"{node.op} has several outputs", loc=node.loc)
         pointwise = node.op not in STRUCTURED and not self.of_sums.isdisjoint(node.inputs)
         if node.op in REDUCTIONS or pointwise:
@@ -199,14 +217,39 @@ class Works:
             self.through[work] = through
         inliner = self.inliner(work.reads, through or set(), work.waits)
         work.waits.update(self.held.get(work.value, {}))
-        work.define(inliner, {a: self.k.index(a) for a in work.axes})
-        static = all(isinstance(a.extent, int) for a in work.axes) and not work.value.type.symbols
+        made = work.define(inliner, {a: self.k.index(a) for a in work.axes})
+        values = work.node.outputs if work.kind == "control" else (work.value,)
         known = all(r.value in self.ready or self._constant(r.value) for r in work.reads)
-        if self.prepares and static and known and work.reads and work.value not in self.results:
+        known = known and bool(work.reads) and self.prepares and not self._counts(made)
+        if known and self._may_prepare(work, values):
             work.prepared = True
-            self.ready.add(work.value)
-        self.of[work.value] = work
+            self.ready.update(values)
+        self.of.update((v, work) for v in values)
         return work
+
+    def _counts(self, made: Expr) -> bool:
+        """Whether an expression depends on the number of the step of the loop around."""
+        if not self.counter:
+            return False
+        sizes = (e.size for e in walk(made) if isinstance(e, Extent))
+        return any(self.counter == s.name for size in sizes for s in size_symbols(size))
+
+    def _may_prepare(self, work: Work, values: Sequence[Value]) -> bool:
+        if not self.results.isdisjoint(values):
+            return False
+        if not self.static:
+            return True
+        fixed = all(isinstance(a.extent, int) for a in work.axes)
+        inner = work.kind != "control" or not node_symbols(work.node)
+        return fixed and inner and not any(v.type.symbols for v in values)
+
+    def all(self) -> list[Work]:
+        """Every work once, in order."""
+        return sorted(dict.fromkeys(self.of.values()), key=lambda w: w.order)
+
+    def constants(self) -> list[Value]:
+        """The arrays among the library's data that the graph names."""
+        return [v for v in self.producers if v in self.memory and self._constant(v)]
 
     def made(
         self,
@@ -286,8 +329,42 @@ class Works:
         """Data of the library; one number is part of the code that uses it."""
         if node.output.type.size != 1:
             self.memory.add(node.output)
-        elif node.output in self.results:
+        elif self._needed(node.output):
             self.point(node.output)
+
+    def control(self, node: Node) -> None:
+        """Loops and choices: their operands lie in memory, where carried ones begin as copies."""
+        first, last = carried_operands(node)
+        operands: list[Value | None] = []
+        for i, v in enumerate(node.inputs):
+            if first <= i < last:
+                start = Value(v.type, v.name)
+                self.producers[start] = Node("identity", (v,), (start,), loc=node.loc)
+                self.point(start)
+                operands.append(start)
+            elif node.op == "scan" and i >= last and self._is_count(v):
+                operands.append(None)
+            else:
+                if v not in self.of and v not in self.memory:
+                    self.forced.add(v)
+                    self.point(v)
+                operands.append(v)
+
+        def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
+            del place
+            for v in operands:
+                if v is not None:
+                    inliner.at(v, self.indices(self.axes("o", v.type.shape)))
+            return self.k.size(0)
+
+        work = Work(len(self.of), node, node.outputs[0], "control", (), (), define)
+        work.operands = tuple(operands)
+        self.add(work)
+
+    def _is_count(self, v: Value) -> bool:
+        """0, 1, 2 and so on: inside of a loop, the number of the step."""
+        maker = self.producers.get(v)
+        return maker is not None and maker.op == "iota" and v.type.rank == 1
 
     def scatter(self, node: Node) -> None:
         """One update a batch element: a select.  Else updates are added one after another."""
@@ -538,4 +615,5 @@ STRUCTURED: dict[str, Callable[[Works, Node], None]] = {
     "constant": Works.constant,
     "checkpoint": _inlined_earlier,
     "custom_vjp": _inlined_earlier,
+    **dict.fromkeys(CONTROL, Works.control),
 }

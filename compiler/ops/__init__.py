@@ -3,6 +3,7 @@
 from fluxc.compiler.ops import (
     calls,
     contract,
+    control,
     convolution,
     create,
     cumulative,
@@ -35,4 +36,5 @@ FAMILIES = (
     create,
     random,
     calls,
+    control,
 )

@@ -15,6 +15,7 @@ from fluxc.compiler.ir.dims import Dim
 from fluxc.compiler.ir.interp import round_to, widen
 from fluxc.compiler.ir.types import f32
 from fluxc.compiler.ops import OPS
+from fluxc.compiler.ops.control import CONTROL
 from fluxc.compiler.passes.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["fold_constants"]
 
 LARGEST, GROWTH, MOST_READ = 4096, 4, 1 << 16
+HOLD_GRAPHS = CONTROL | {"checkpoint", "custom_vjp"}
 LEFT = frozenset({"full", "constant", "iota", "random_bits"})
 """Already constant, or cheaper to compute than to store."""
 
@@ -115,6 +117,6 @@ RULES: Rules = {
     **{
         name: (elementwise_of_numbers, stored_or_number) if op.elementwise else (stored_or_number,)
         for name, op in OPS.items()
-        if name not in LEFT and name != "custom_vjp"
+        if name not in LEFT | HOLD_GRAPHS
     },
 }

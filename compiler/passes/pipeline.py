@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from fluxc.compiler.ir.graph import map_subgraphs
 from fluxc.compiler.ir.verify import verify
 from fluxc.compiler.knobs import knob
 from fluxc.compiler.ops import infer
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.graph import Graph
 
-__all__ = ["ONCE", "PASSES", "REPEATED", "Pass", "Watch", "optimize", "run"]
+__all__ = ["ONCE", "PASSES", "REPEATED", "Pass", "Watch", "everywhere", "optimize", "run"]
 
 Pass: TypeAlias = "Callable[[Graph], Graph]"  # noqa: S105, no password
 Watch: TypeAlias = "Callable[[str, Graph], None]"
@@ -42,13 +44,25 @@ def ignore(name: str, g: Graph) -> None:
 
 
 def run(g: Graph, passes: Iterable[Pass], *, watch: Watch = ignore, check: bool = True) -> Graph:
-    """Apply passes in order; a graph that one changed is verified and shown to `watch`."""
+    """Apply passes in order; a graph that one changed is verified and shown to `watch`.
+
+    A pass is applied to sub-graphs too, whose parameters and results it keeps like all others'.
+    """
     for p in passes:
-        after = p(g)
+        after = everywhere(p, g)
         if after is not g:
             g = verify(after, infer) if check else after
             watch(p.__name__, g)
     return g
+
+
+def everywhere(p: Pass, g: Graph) -> Graph:
+    """Apply a pass to a graph, then to the sub-graphs of what came of it."""
+    g = p(g)
+    nodes = tuple(map_subgraphs(n, lambda sub: everywhere(p, sub)) for n in g.nodes)
+    if all(x is y for x, y in zip(nodes, g.nodes, strict=True)):
+        return g
+    return replace(g, nodes=nodes)
 
 
 def optimize(graph: Graph, watch: Watch = ignore) -> Graph:

@@ -8,7 +8,7 @@ An entry that draws changes the model by that count, in test mode too: its next 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import DTypeError
 from fluxc.compiler.ir import types as ir
@@ -17,6 +17,9 @@ from fluxc.ops.layout import as_shape
 from fluxc.tensor import Tensor, TensorLike, cast
 from fluxc.trace import current, emit, fail
 from fluxc.types import DTypeLike, as_dtype
+
+if TYPE_CHECKING:
+    from fluxc.compiler.ir.graph import Value
 
 __all__ = ["SEED", "STEP", "bernoulli", "bits", "normal", "uniform"]
 
@@ -29,7 +32,21 @@ def bits(shape: Any) -> Tensor:
     """Uniform random bits, u32."""
     trace = current("a random number")
     seed, step = trace.read(SEED, ir.TensorType(ir.i64)), trace.read(STEP, ir.TensorType(ir.i64))
+    step = _in_loops(step, trace.steps)
     return Tensor(emit("random_bits", seed, step, site=trace.next_site(), shape=as_shape(shape)))
+
+
+def _in_loops(step: Value, steps: tuple[Value, ...]) -> Value:
+    """A step for each step of the loops around: they are counted in its upper 32 bits.
+
+    Loops inside of loops: multiples of the golden section keep clear of one another modulo 2**32.
+    """
+    if not steps:
+        return step
+    count = Tensor(steps[0]) + 1
+    for inner in steps[1:]:
+        count = count * 0x9E3779B1 + Tensor(inner) + 1
+    return (Tensor(step) + ((count & 0xFFFFFFFF) << 32)).value
 
 
 def uniform(

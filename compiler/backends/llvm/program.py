@@ -8,6 +8,7 @@ and the runtime's functions are those of runtime/native/abi.h.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,20 +33,25 @@ from fluxc.compiler.kernels.kernel import Contract, Sort, kernel_symbols
 from fluxc.compiler.kernels.printer import print_kernel
 from fluxc.compiler.kernels.program import (
     ArenaAt,
+    Choice,
     ConstantAt,
     InputAt,
+    Launch,
+    Loop,
     OutputAt,
+    PartAt,
     PreparedAt,
     StorageAt,
+    While,
 )
 from fluxc.compiler.kernels.schedule import ContractSchedule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from fluxc.compiler.ir.dims import Size, Symbol
     from fluxc.compiler.ir.entry import ModelSpec
-    from fluxc.compiler.kernels.program import Launch, Place, Program, Scheduled
+    from fluxc.compiler.kernels.program import Place, Program, Scheduled, Step
     from fluxc.compiler.kernels.schedule import Target
 
 __all__ = ["RESERVED", "emit_module"]
@@ -156,7 +162,8 @@ class _Emitter:
         call, storages, prepared, arena = f.args
         b = ir.IRBuilder(f.append_basic_block("entry"))
         frame = _Frame(self, p, b, call, None, None, storages, prepared, arena)
-        frame.launch_all(p.prepare)
+        frame.steps(p.prepare)
+        frame.b.ret_void()
         return f
 
     def run(self, p: Program) -> ir.Function:
@@ -164,7 +171,8 @@ class _Emitter:
         call, symbols, args, storages, prepared, arena = f.args
         b = ir.IRBuilder(f.append_basic_block("entry"))
         frame = _Frame(self, p, b, call, symbols, args, storages, prepared, arena)
-        frame.launch_all(p.run)
+        frame.steps(p.run)
+        frame.b.ret_void()
         return f
 
     def kernel(self, scheduled: Scheduled) -> ir.Function:
@@ -239,16 +247,87 @@ class _Frame:
         self.storage_at = {name: i for i, name in enumerate(entry_storages(program))}
         self.known: dict[Place, ir.Value] = {}
 
-    def launch_all(self, launches: Sequence[Launch]) -> None:
-        regions: list[list[Launch]] = []
-        for launch in launches:
-            if launch.independent and regions:
-                regions[-1].append(launch)
-            else:
-                regions.append([launch])
-        for region in regions:
+    def steps(self, steps: Sequence[Step]) -> None:
+        region: list[Launch] = []
+        for step in steps:
+            if isinstance(step, Launch) and step.independent and region:
+                region.append(step)
+                continue
             self.region(region)
-        self.b.ret_void()
+            region = [step] if isinstance(step, Launch) else []
+            if not isinstance(step, Launch):
+                self.control(step)
+        self.region(region)
+
+    # Loops and choices.
+
+    def control(self, step: Loop | While | Choice) -> None:
+        if isinstance(step, Loop):
+            self.loop(step)
+        elif isinstance(step, While):
+            self.while_(step)
+        else:
+            self.choice(step)
+
+    @contextmanager
+    def inside(self, block: ir.Block, **counted: ir.Value) -> Iterator[None]:
+        """Go on in another block.  What is computed there is known to it and what follows inside."""
+        known, sizes = self.known, self.sizes
+        self.b.position_at_end(block)
+        self.known = dict(known)
+        self.sizes = Sizes(self.b, {**sizes.symbols, **counted})
+        self.sizes.known.update(sizes.known)
+        try:
+            yield
+        finally:
+            self.known, self.sizes = known, sizes
+
+    def loop(self, step: Loop) -> None:
+        b = self.b
+        trips = self.sizes.value(step.trips)
+        before = b.block
+        head, body, after = (b.append_basic_block(n) for n in ("for", "step", "done"))
+        b.branch(head)
+        b.position_at_end(head)
+        now = b.phi(I64, name="now")
+        now.add_incoming(I64(0), before)
+        b.cbranch(b.icmp_signed("<", now, trips), body, after)
+        with self.inside(body, **{step.counter.name: now}):
+            self.steps(step.body)
+            now.add_incoming(b.add(now, I64(1)), b.block)
+            b.branch(head)
+        b.position_at_end(after)
+
+    def while_(self, step: While) -> None:
+        b = self.b
+        head, body, after = (b.append_basic_block(n) for n in ("while", "step", "done"))
+        b.branch(head)
+        with self.inside(head):
+            self.steps(step.test)
+            goes_on = b.load(self.pointer(step.goes_on), typ=ir.IntType(8))
+            b.cbranch(b.icmp_unsigned("!=", goes_on, ir.IntType(8)(0)), body, after)
+            with self.inside(body):
+                self.steps(step.body)
+                b.branch(head)
+        b.position_at_end(after)
+
+    def choice(self, step: Choice) -> None:
+        b, count = self.b, len(step.branches)
+        index = b.load(self.pointer(step.index), typ=I32)
+        blocks = [b.append_basic_block(f"case{i}") for i in range(count)]
+        after = b.append_basic_block("done")
+        # Below the first it is the first, beyond the last the last.
+        low = b.select(b.icmp_signed("<", index, I32(0)), I32(0), index)
+        switch = b.switch(low, blocks[-1])
+        for i, block in enumerate(blocks[:-1]):
+            switch.add_case(I32(i), block)
+        for block, branch in zip(blocks, step.branches, strict=True):
+            with self.inside(block):
+                self.steps(branch)
+                b.branch(after)
+        b.position_at_end(after)
+
+    # Launches.
 
     def region(self, launches: Sequence[Launch]) -> None:
         """Small launches one after another, then what is worth splitting in one parallel region."""
@@ -272,8 +351,7 @@ class _Frame:
 
     def batch(self, split: Sequence[tuple[Launch, Sizes, ir.Value, int]]) -> None:
         b = self.b
-        table = b.alloca(_LAUNCH, I32(len(split)))
-        table.type = POINTER
+        table = _room(b, _LAUNCH, len(split))
         for i, (launch, sizes, points, grain) in enumerate(split):
             fields = (*self.operands(launch, sizes), points, I64(grain))
             for k, field in enumerate(fields):
@@ -321,6 +399,9 @@ class _Frame:
             case ArenaAt(offset):
                 at = self.sizes.value(offset)
                 return b.gep(self.arena, [at], source_etype=ir.IntType(8))
+            case PartAt(whole, offset):
+                at = self.sizes.value(offset)
+                return b.gep(self.pointer(whole), [at], source_etype=ir.IntType(8))
         raise AssertionError(f"no place is {place}")
 
     def element(self, array: ir.Value | None, i: int) -> ir.Value:
@@ -347,12 +428,19 @@ def _symbols(b: ir.IRBuilder, array: ir.Value, symbols: Sequence[Symbol]) -> dic
     }
 
 
+def _room(b: ir.IRBuilder, kind: ir.Type, count: int) -> ir.Value:
+    """Room on the stack, taken once a call however often a loop comes by."""
+    with b.goto_entry_block():
+        array = b.alloca(kind, I32(count))
+    array.type = POINTER  # llvmlite would print a typed one
+    return array
+
+
 def _on_stack(b: ir.IRBuilder, kind: ir.Type, values: Sequence[ir.Value]) -> ir.Value:
     """An array of values; null where there are none."""
     if not values:
         return ir.Constant(POINTER, None)
-    array = b.alloca(kind, I32(len(values)))
-    array.type = POINTER  # llvmlite would print a typed one
+    array = _room(b, kind, len(values))
     for i, value in enumerate(values):
         b.store(value, b.gep(array, [I64(i)], source_etype=kind))
     return array
