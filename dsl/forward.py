@@ -9,9 +9,8 @@ from fluxc.compiler.autodiff import pushforward
 from fluxc.compiler.errors import DTypeError, ShapeError, TraceError
 from fluxc.compiler.ir.dims import product
 from fluxc.ops.create import eye
-from fluxc.tensor import Tensor, as_tensor, scalar
 from fluxc.trace import current, fail
-from fluxc.transforms import Differentiated, chosen, like, split_aux, vjp
+from fluxc.transforms import Differentiated, chosen, like, or_zeros, traced, vjp
 from fluxc.tree import leaves, map_leaves, refill
 from fluxc.vmap import vmap
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Value
+    from fluxc.tensor import Tensor
 
 __all__ = ["hessian", "jacobian", "jvp", "linearize"]
 
@@ -37,27 +37,14 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tu
 
 def _linearized(f: Callable[..., Any], primals: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
     """What the derivative is taken with respect to, and what `linearize` returns."""
-    trace = current("a derivative")
-    wrt = Differentiated(primals)
-    start = len(trace.builder.nodes)
-    with trace.shadowing(wrt.shadows):
-        value, *aux = split_aux(f(*wrt.arguments), has_aux)
-    result = map_leaves(as_tensor, value)
-    nodes = tuple(trace.builder.nodes[start:])
-    outputs = [t.value for t in leaves(result)]
+    wrt, nodes, result, *aux = traced(f, primals, has_aux)
+    builder, outputs = current().builder, [t.value for t in leaves(result)]
 
     def push(*tangents: Any) -> Any:
-        found = pushforward(trace.builder, nodes, _by_value(wrt, tangents), outputs)
-        pairs = zip(outputs, found, strict=True)
-        return refill(result, iter([_or_zeros(v, t) for v, t in pairs]))
+        found = pushforward(builder, nodes, _by_value(wrt, tangents), outputs)
+        return refill(result, map(or_zeros, found, outputs))
 
     return (wrt, result, push, *aux)
-
-
-def _or_zeros(value: Value, tangent: Value | None) -> Tensor:
-    if tangent is None:
-        return scalar(0, value.type.dtype, value.type.shape)
-    return Tensor(tangent)
 
 
 def _by_value(wrt: Differentiated, tangents: tuple[Any, ...]) -> dict[Value, Value]:

@@ -66,7 +66,7 @@ class Differentiated:
 
     def results(self, cotangents: Sequence[Value | None]) -> list[Any]:
         """One gradient for each argument, in its structure; zeros where nothing leads there."""
-        by_value = dict(zip(self.wrt, map(_or_zeros, cotangents, self.wrt), strict=True))
+        by_value = dict(zip(self.wrt, map(or_zeros, cotangents, self.wrt), strict=True))
         return [map_leaves(lambda t: by_value[t.value], place) for place in self.places()]
 
     def places(self) -> list[Any]:
@@ -87,10 +87,9 @@ def _trainable(module: Module) -> Iterator[tuple[str, Param]]:
             yield path, p
 
 
-def _or_zeros(cotangent: Value | None, like: Value) -> Tensor:
-    if cotangent is not None:
-        return Tensor(cotangent)
-    return scalar(0.0, like.type.dtype, like.type.shape)
+def or_zeros(found: Value | None, like: Value) -> Tensor:
+    """A derivative; zeros like `like` where there is none."""
+    return scalar(0, like.type.dtype, like.type.shape) if found is None else Tensor(found)
 
 
 def chosen(argnums: int | Sequence[int], count: int, name: str) -> list[int]:
@@ -173,20 +172,26 @@ def grad(
     return derived
 
 
+def traced(f: Callable[..., Any], args: Sequence[Any], has_aux: bool) -> tuple[Any, ...]:
+    """Call f on arguments that derivatives can be taken with respect to: these, the nodes of the
+    call, its result in tensors, and what else it returned."""
+    trace = current("a derivative")
+    wrt = Differentiated(args)
+    start = len(trace.builder.nodes)
+    with trace.shadowing(wrt.shadows):
+        value, *aux = split_aux(f(*wrt.arguments), has_aux)
+    nodes = tuple(trace.builder.nodes[start:])
+    return (wrt, nodes, map_leaves(as_tensor, value), *aux)
+
+
 def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """f(*args), and a function from a cotangent of that to the cotangents of all arguments.
 
     The cotangent has the structure, shapes and dtypes of the result; None in it is zero.
     has_aux  f returns (value, aux); the third part is aux.
     """
-    trace = current("a derivative")
-    wrt = Differentiated(args)
-    start = len(trace.builder.nodes)
-    with trace.shadowing(wrt.shadows):
-        value, *aux = split_aux(f(*wrt.arguments), has_aux)
-    result = map_leaves(as_tensor, value)
-    nodes = tuple(trace.builder.nodes[start:])
-    outputs = [t.value for t in leaves(result)]
+    wrt, nodes, result, *aux = traced(f, args, has_aux)
+    builder, outputs = current().builder, [t.value for t in leaves(result)]
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         given = leaves(cotangent)
@@ -202,7 +207,7 @@ def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, 
             None if c is None or not v.type.dtype.is_float else like(c, v, "vjp: a cotangent")
             for c, v in pairs
         ]
-        return tuple(wrt.results(pullback(trace.builder, nodes, outputs, values, wrt.wrt)))
+        return tuple(wrt.results(pullback(builder, nodes, outputs, values, wrt.wrt)))
 
     return (result, pull, *aux)
 

@@ -21,10 +21,10 @@ from fluxc.compiler.kernels.contraction import (
 from fluxc.compiler.kernels.kernel import Axis, Buffer, Expressions
 from fluxc.compiler.kernels.schedule import Target
 
-AVX512 = Target("x86_64-unknown-linux-gnu", "", "", 64, 32, 48 << 10, 2 << 20)
-AVX2 = Target("x86_64-unknown-linux-gnu", "", "", 32, 16, 32 << 10, 512 << 10)
-NEON = Target("aarch64-unknown-linux-gnu", "", "", 16, 32, 64 << 10, 1 << 20)
-SSE2 = Target("x86_64-unknown-linux-gnu", "", "", 16, 16, 32 << 10, 256 << 10, has_fma=False)
+AVX512 = Target("x86_64-unknown-linux-gnu", "", "", 64, 32, 2 << 20)
+AVX2 = Target("x86_64-unknown-linux-gnu", "", "", 32, 16, 512 << 10)
+NEON = Target("aarch64-unknown-linux-gnu", "", "", 16, 32, 1 << 20)
+SSE2 = Target("x86_64-unknown-linux-gnu", "", "", 16, 16, 256 << 10, has_fma=False)
 TARGETS = [AVX512, AVX2, NEON, SSE2]
 SIZES = [(m, n, k) for m in (0, 1, 7, 128, 1024) for n in (0, 1, 10, 48, 1000) for k in (0, 1, 768)]
 

@@ -27,7 +27,7 @@ class Target:
 
     triple, cpu, features: LLVM's spelling.
     vector_bytes, vector_registers: of the widest vector unit worth using.
-    l1, l2: bytes of data cache per core.
+    l2: bytes of the second data cache of a core.
     has_fma: whether a*b + c is one instruction.
     gpu: whether kernels run as grids of blocks; `cpu` is then the chip, as `sm_90`.
     """
@@ -37,7 +37,6 @@ class Target:
     features: str
     vector_bytes: int
     vector_registers: int
-    l1: int = 32 << 10
     l2: int = 1 << 20
     has_fma: bool = True
     gpu: bool = False

@@ -302,20 +302,13 @@ class _Emitter:
         body: Callable[[Scope, ir.Value, ir.Value], None],
     ) -> None:
         """`body(row, count)` for first <= row < last, count rows at a time.  There is a row."""
-        b = self.b
-        before, inside, after = b.block, *(b.append_basic_block(x) for x in ("rows", "rows_end"))
-        b.branch(inside)
-        with scope.opened():
-            b.position_at_end(inside)
-            row = b.phi(I64, "row")
-            left = b.sub(last, row)
-            count = self.next_count(left)
-            body(scope.child(), row, count)
-            following = b.add(row, count)
-            b.cbranch(b.icmp_signed("<", following, last), inside, after)
-            row.add_incoming(first, before)
-            row.add_incoming(following, b.block)
-        b.position_at_end(after)
+
+        def visit(inner: Scope, row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            count = self.next_count(self.b.sub(last, row))
+            body(inner, row, count)
+            return [self.b.add(row, count)]
+
+        scope.loop_by(first, last, [], visit, "rows")
 
     def tile(
         self, block: _Block, row: ir.Value, count: ir.Value, base: ir.Value, k: int | ir.Value

@@ -147,7 +147,7 @@ class _Emitter:
             self.last_row(scope, begin, b.add(begin, count))
             return [b.add(point, count), I64(0), *self.next_digits(at, extents)]
 
-        _while(scope, lo, hi, [first, *digits], run)
+        scope.loop_by(lo, hi, [first, *digits], run, "run")
 
     def next_digits(self, at: Carried, extents: Carried) -> Carried:
         b, carry = self.b, I64(1)
@@ -347,32 +347,6 @@ class _Emitter:
             inner.spread(Lanes(axis, width, tuple(masks)), I64(middle))
             carried = body(inner, carried)
         return carried
-
-
-def _while(
-    scope: Scope,
-    first: ir.Value,
-    stop: ir.Value,
-    carried: Carried,
-    body: Callable[[Scope, ir.Value, Carried], Carried],
-) -> None:
-    """`do point, carried = body(point, carried); while point < stop`."""
-    b, before = scope.b, scope.b.block
-    inside = b.append_basic_block("run")
-    b.branch(inside)
-    with scope.opened():
-        b.position_at_end(inside)
-        point = b.phi(I64, "point")
-        point.add_incoming(first, before)
-        phis = [b.phi(v.type) for v in carried]
-        following, *new = body(scope.child(), point, list(phis))
-        after = b.append_basic_block("run_end")
-        point.add_incoming(following, b.block)
-        for phi, old, value in zip(phis, carried, new, strict=True):
-            phi.add_incoming(old, before)
-            phi.add_incoming(value, b.block)
-        b.cbranch(b.icmp_signed("<", following, stop), inside, after)
-    b.position_at_end(after)
 
 
 # Reductions.

@@ -139,6 +139,22 @@ class Scope:
         name: str,
     ) -> Carried:
         """`do carried = body(i, carried); while (i += step) < stop` from i = first."""
+
+        def stepped(inner: Scope, i: ir.Value, values: Carried) -> Carried:
+            new = body(inner, i, values)
+            return [self.b.add(i, first.type(step), flags=("nuw", "nsw")), *new]
+
+        return self.loop_by(first, stop, carried, stepped, name)
+
+    def loop_by(
+        self,
+        first: ir.Value,
+        stop: ir.Value,
+        carried: Carried,
+        body: Callable[[Scope, ir.Value, Carried], Sequence[ir.Value]],
+        name: str,
+    ) -> Carried:
+        """`do i, carried = body(i, carried); while i < stop` from i = first."""
         b, before = self.b, self.b.block
         inside = b.append_basic_block(name)
         b.branch(inside)
@@ -147,8 +163,7 @@ class Scope:
             i = b.phi(first.type, name)
             i.add_incoming(first, before)
             phis = [b.phi(v.type) for v in carried]
-            new = list(body(self.child(), i, list(phis)))
-            following = b.add(i, first.type(step), flags=("nuw", "nsw"))
+            following, *new = body(self.child(), i, list(phis))
             after = b.append_basic_block(f"{name}_end")
             b.cbranch(b.icmp_signed("<", following, stop), inside, after)
             i.add_incoming(following, b.block)

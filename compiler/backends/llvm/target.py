@@ -50,7 +50,7 @@ def native_target() -> Target:
     host = binding.get_host_cpu_features()
     features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(host.items()))
     triple, cpu = binding.get_process_triple(), binding.get_host_cpu_name()
-    return _describe(triple, cpu, features, host, _caches())
+    return _describe(triple, cpu, features, host, **_caches())
 
 
 @functools.cache
@@ -78,7 +78,7 @@ def target_for(triple: str, cpu: str | None = None, features: str | None = None)
         )
     text = ",".join(x for x in (given, features) if x)
     has = {f[1:]: f[0] == "+" for f in text.split(",") if f}
-    return _describe(triple, cpu, text, has, None)
+    return _describe(triple, cpu, text, has)
 
 
 def _level(cpu: str) -> str | None:
@@ -88,31 +88,30 @@ def _level(cpu: str) -> str | None:
 
 
 def _describe(
-    triple: str, cpu: str, features: str, has: Mapping[str, bool], caches: tuple[int, int] | None
+    triple: str, cpu: str, features: str, has: Mapping[str, bool], l2: int = 1 << 20
 ) -> Target:
     def every(*names: str) -> bool:
         return all(has.get(name, False) for name in names)
 
-    l1, l2 = caches or (32 << 10, 1 << 20)
     if triple.split("-", maxsplit=1)[0] in _ARM:
-        return Target(triple, cpu, features, 16, 32, l1, l2, has_fma=True)
+        return Target(triple, cpu, features, 16, 32, l2, has_fma=True)
     fma = every("fma")
     if every("avx512f", "avx512vl", "avx512dq", "avx512bw"):
-        return Target(triple, cpu, f"{features},{_WIDE}", 64, 32, l1, l2, has_fma=fma)
-    return Target(triple, cpu, features, 32 if every("avx2") else 16, 16, l1, l2, has_fma=fma)
+        return Target(triple, cpu, f"{features},{_WIDE}", 64, 32, l2, has_fma=fma)
+    return Target(triple, cpu, features, 32 if every("avx2") else 16, 16, l2, has_fma=fma)
 
 
-def _caches() -> tuple[int, int] | None:
-    """Bytes of the first core's data caches of levels 1 and 2, where the system says them."""
-    found: dict[int, int] = {}
+def _caches() -> dict[str, int]:
+    """Bytes of the first core's second data cache, where the system says them."""
     for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
             kind, level, size = ((cache / f).read_text().strip() for f in ("type", "level", "size"))
         except OSError:
             continue
-        if kind in ("Data", "Unified") and size[-1:] in "KM" and size[:-1].isdigit():
-            found[int(level)] = int(size[:-1]) << (10 if size[-1] == "K" else 20)
-    return (found[1], found[2]) if 1 in found and 2 in found else None
+        known = size[-1:] in "KM" and size[:-1].isdigit()
+        if kind in ("Data", "Unified") and level == "2" and known:
+            return {"l2": int(size[:-1]) << (10 if size[-1] == "K" else 20)}
+    return {}
 
 
 @functools.cache
