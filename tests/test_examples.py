@@ -32,6 +32,29 @@ def test_the_convolutional_network_learns_the_digits(tmp_path):
     assert float(re.search(r"accuracy: ([\d.]+)%", result.stdout)[1]) >= 98
 
 
+def test_newton_s_method_arrives_where_gradient_descent_does_not(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "newton.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert int(re.search(r"arrives in (\d+) steps", result.stdout)[1]) <= 8
+    assert float(re.search(r"still ([\d.]+) away", result.stdout)[1]) > 0.1
+
+
+def test_the_longest_gradients_are_of_wrong_labels(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "per_example_gradients.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found, wrong = map(int, re.search(r"among them: (\d+) of (\d+)", result.stdout).groups())
+    assert found >= 0.8 * wrong
+
+
+def test_the_transformations_of_the_docs_compile(tmp_path):
+    text = (ROOT / "docs" / "transformations.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    (tmp_path / "page.py").write_text(code)
+    fluxc = (sys.executable, "-m", "fluxc.compiler")
+    compiled = run(*fluxc, "compile", "page.py", "-o", "build/page", cwd=tmp_path)
+    assert compiled.returncode == 0, compiled.stderr
+
+
 def test_the_readme_s_model_compiles_trains_and_predicts(tmp_path):
     model, use = blocks("python")
     (tmp_path / "model.py").write_text(model)
