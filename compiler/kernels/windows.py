@@ -258,14 +258,31 @@ def _contraction(works: Works, conv: _Conv, *, merged: bool) -> None:
     if merged:
         n, *p = k.unflatten(column, (examples, *conv.points))
     else:
-        n, *p = k.index(example), *k.unflatten(column, conv.points)
+        n, p = k.index(example), list(k.unflatten(column, conv.points))
     c, *offset = k.unflatten(ik, (conv.channels, *conv.kernel))
     o = k.add(k.mul(k.index(group), conv.outputs), im)
-    at, inside = source(k, conv.along, p, offset)
-    channel = k.add(k.mul(k.index(group), conv.channels), c)
     a = works.stored_view(node, conv.w, (o, c, *offset), (group, rows, inner))
     if conv.plain:
-        b = works.stored_view(node, conv.x, (n, channel, *at), (example, group, inner, columns))
+        channel = k.add(k.mul(k.index(group), conv.channels), c)
+        b = works.stored_view(node, conv.x, (n, channel, *p), (example, group, inner, columns))
     else:
-        b = works.copied(node, conv.x, (n, channel, *at), (example, group, inner, columns), inside)
+        of_example = () if merged else (n,)
+        of_point = (n, *p) if merged else tuple(p)
+        place = (*of_example, k.index(group), c, *offset, *of_point)
+        b = _elements(works, conv, merged=merged), place
     works.multiply(node, (example, group), (rows, columns, inner), a, b, (n, o, *p))
+
+
+def _elements(works: Works, conv: _Conv, *, merged: bool) -> Value:
+    """The elements of all windows, side by side for one element of the window after another:
+    [N, groups, channels, kernel..., points...], or with N before the points."""
+    k = works.k
+    (n,) = works.axes("n", conv.x.type.shape[:1])
+    group, channel = works.axes("c", (conv.groups, conv.channels))
+    kernel, points = works.axes("k", conv.kernel), works.axes("p", conv.points)
+    at, inside = source(k, conv.along, works.indices(points), works.indices(kernel))
+    of_group = k.add(k.mul(k.index(group), conv.channels), k.index(channel))
+    lead, tail = ((), (n,)) if merged else ((n,), ())
+    axes = (*lead, group, channel, *kernel, *tail, *points)
+    value, _ = works.copied(conv.node, conv.x, (k.index(n), of_group, *at), axes, inside)
+    return value

@@ -491,7 +491,7 @@ class Works:
         axes: tuple[Axis, ...],
         guard: Expr | None = None,
     ) -> tuple[Value, Place]:
-        """A copy of `value[index]` over `axes`, 0 where `guard` is false."""
+        """A copy of `value[index]`, which runs over `axes`, in memory; 0 where `guard` is false."""
         copy = Value(value.type.with_shape(*(a.extent for a in axes)), f"{value.name}_copy")
         own = self.axes("i", copy.type.shape)
 
