@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from fluxc.compiler.advice import describe, hint_for
 from fluxc.compiler.errors import FluxcError, ModelFileError, Unsupported
 from fluxc.compiler.ir.entry import Entry, Export, ModelSpec
 from fluxc.compiler.ir.graph import Graph, Loc
@@ -66,12 +67,22 @@ def load_model_file(path: str | Path) -> ModelSpec:
     namespace = _namespace(file)
     exports = [value for value in namespace.values() if isinstance(value, Export)]
     if not exports:
-        raise ModelFileError(
-            f"{file} exports nothing",
-            expected="at least one function under @fx.export",
-            hint="@fx.export\n            def predict(x: fx.f32['batch', 64]): return model(x)",
-        )
+        _fail_without_exports(file, namespace.get("__fluxc_exports__", ()))
     return exports[0].trace_model(namespace)
+
+
+def _fail_without_exports(file: Path, lost: Sequence[Export]) -> NoReturn:
+    if lost:
+        raise ModelFileError(
+            f"{lost[0].name} is exported, but no variable at the top of {file.name} holds it",
+            loc=lost[0].loc,
+            hint="put @fx.export above every other decorator, and its def at the top of the file",
+        )
+    raise ModelFileError(
+        f"{file} exports nothing",
+        expected="at least one function under @fx.export, outside of `if __name__ == ...`",
+        hint="@fx.export\n            def predict(x: fx.f32['batch', 64]): return model(x)",
+    )
 
 
 def _namespace(file: Path) -> dict[str, Any]:
@@ -86,7 +97,8 @@ def _namespace(file: Path) -> dict[str, Any]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except FluxcError:
+    except FluxcError as error:
+        error.loc = error.loc or _user_line(error, file)
         raise
     except SyntaxError as error:
         where = Loc(error.filename or str(file), error.lineno or 1)
@@ -94,8 +106,9 @@ def _namespace(file: Path) -> dict[str, Any]:
     except (Exception, SystemExit) as error:
         # Whatever the user's own code raises is reported as theirs, with their line.
         raise ModelFileError(
-            f"the model file does not import: {type(error).__name__}: {error}",
+            f"the model file does not import: {describe(error)}",
             loc=_user_line(error, file),
+            hint=hint_for(error),
         ) from error
     finally:
         sys.path.remove(folder)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fluxc import optim
+from fluxc.compiler.advice import describe, hint_for
 from fluxc.compiler.autodiff import pullback
 from fluxc.compiler.errors import FluxcError, ModelFileError, ShapeError, TraceError
 from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, parse_size, size_symbols
@@ -18,7 +19,7 @@ from fluxc.module import Declared, Param, is_container, walk
 from fluxc.naming import declared_names, variable_names
 from fluxc.ops.random import SEED, STEP
 from fluxc.tensor import Operators, Tensor, as_tensor
-from fluxc.trace import NeedsSize, Trace, is_users, user_loc
+from fluxc.trace import NeedsSize, Trace, current, is_users, user_loc
 from fluxc.transforms import ones_like, scalar_float
 from fluxc.tree import structure
 from fluxc.types import ElementType, TensorSpec, resolve_specs
@@ -143,10 +144,14 @@ def export(
     if f is None:
         return lambda g: export(g, optimizer=optimizer, wrt=wrt, training=training, name=name)
     if not inspect.isfunction(f):
+        is_rule = isinstance(f, optim.Rule)
         raise ModelFileError(
-            f"fx.export takes a function, got {f!r}",
+            "fx.export takes a function",
             loc=user_loc(),
-            hint="@fx.export above a def; def predict(x: ...): return model(x)",
+            got=f"{f!r}" if is_rule or isinstance(f, type) else f"a {type(f).__name__}",
+            hint=f"@fx.export(optimizer={f!r})"
+            if is_rule
+            else "@fx.export right above a def: def predict(x: ...): return model(x)",
         )
     made = ExportedFunction(f, optimizer=optimizer, wrt=wrt, training=training, name=name)
     # Kept beside the names themselves: a second def of one name hides the first.
@@ -211,7 +216,11 @@ def trace_exports(exports: list[ExportedFunction], namespace: dict[str, Any]) ->
         k for t in traced for k in (*t.trace.reads, *t.trace.updates) if isinstance(k, Declared)
     ]
     called = [m for t in traced for m in t.trace.called]
-    names = declared_names(used, called, namespace)
+    try:
+        names = declared_names(used, called, namespace)
+    except TraceError as error:
+        error.loc = error.loc or traced[0].export.loc
+        raise
     storages: dict[str, Storage] = {}
     entries = [_entry(t, names, storages) for t in traced]
     place = {name: i for i, name in enumerate(names.values())}
@@ -271,6 +280,7 @@ def _program(
     returned = _run(made, arguments)
     tree, outputs, values = _outputs(made, names, returned)
     forward = None
+    _check_own(made, trace, values)
     if made.optimizer is not None:
         _check_loss(made, returned)
         with trace.builder.at(made.loc):
@@ -281,19 +291,49 @@ def _program(
     return Traced(made, names, trace, values, outputs, tree, forward)
 
 
+def _check_own(made: ExportedFunction, trace: Trace, values: list[Value]) -> None:
+    """Every tensor that is used was made in this very run of the function."""
+    known = set(trace.builder.params)
+    for node in trace.builder.nodes:
+        if not known.issuperset(node.inputs):
+            _fail_foreign(made, node.loc)
+        known.update(node.outputs)
+    if not known.issuperset(values):
+        _fail_foreign(made, made.loc)
+
+
+def _fail_foreign(made: ExportedFunction, loc: Loc | None) -> NoReturn:
+    raise TraceError(
+        f"export {made.name} uses a tensor that another entry or an earlier run computed",
+        loc=loc,
+        hint="fx.State keeps a value between calls; a global or an attribute cannot hold a tensor",
+    )
+
+
 def _run(made: ExportedFunction, arguments: list[Tensor]) -> Any:
     """Call the user's function; what its own code raises is reported as theirs, at their line."""
     try:
         return made.f(*arguments)
-    except (FluxcError, NeedsSize, AssertionError, RecursionError):
+    except NeedsSize:
+        raise
+    except FluxcError as error:
+        error.loc = error.loc or _last_line(error) or made.loc
         raise
     except Exception as error:
-        numpy = "ufunc" in str(error)
+        if isinstance(error, AssertionError) and not _is_users_own(error):
+            raise
+        where = _last_line(error) or made.loc
         raise TraceError(
-            f"export {made.name}: {type(error).__name__}: {error}",
-            loc=_last_line(error) or made.loc,
-            hint="fx has NumPy's functions for tensors: fx.exp(x)" if numpy else "",
+            f"export {made.name}: {describe(error)}",
+            loc=where and replace(where, layer=current().failed),
+            hint=hint_for(error),
         ) from error
+
+
+def _is_users_own(error: BaseException) -> bool:
+    """Whether code outside of this package raised it."""
+    *_, last = _steps(error.__traceback__)
+    return is_users(last.tb_frame)
 
 
 def _last_line(error: BaseException) -> Loc | None:
@@ -311,6 +351,13 @@ def _steps(step: TracebackType | None) -> Iterator[TracebackType]:
     while step is not None:
         yield step
         step = step.tb_next
+
+
+_RETURN_HINTS = {
+    "NoneType": "return what the entry computes",
+    "generator": "return, not yield",
+    "coroutine": "def, not async def",
+}
 
 
 def _outputs(
@@ -331,7 +378,9 @@ def _outputs(
                 loc=made.loc,
                 expected="a tensor, or a tuple, list or dict of tensors",
                 got=repr(leaf)[:80],
-                hint="fx.array(x) makes a tensor of numbers",
+                hint=_RETURN_HINTS.get(
+                    type(leaf).__name__, "fx.array(x) makes a tensor of numbers"
+                ),
             )
         name = "loss" if made.optimizer is not None and i == 0 else path or "out"
         taken = (*inputs, *names)

@@ -111,7 +111,7 @@ def _classes_last(
         fail(
             DTypeError,
             f"{name}: labels must be integers",
-            expected=f"i32{t.shape}",
+            expected=f"i32[{', '.join(map(str, t.shape))}]",
             got=str(t.type),
         )
     return last, t, True

@@ -177,6 +177,16 @@ class Module:
         if "__call__" in cls.__dict__:
             cls.__call__ = _called(cls.__dict__["__call__"])  # type: ignore[method-assign]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and isinstance(self.__dict__.get(name), Declared):
+            fail(
+                TraceError,
+                f"{type(self).__name__}.{name} is declared once, and a tensor is assigned to it",
+                got=str(value.type),
+                hint="training changes parameters; a State changes by state.assign(x)",
+            )
+        super().__setattr__(name, value)
+
     def parameters(self) -> dict[str, Param]:
         """All parameters by name, each once."""
         return {path: p for path, p in walk(self) if isinstance(p, Param)}
@@ -208,6 +218,9 @@ def _called(call: Callable[..., Any]) -> Callable[..., Any]:
         trace.path.append((self, _path(trace, self)))
         try:
             return call(self, *args, **kwargs)
+        except Exception:
+            trace.failed = trace.failed or trace.layer
+            raise
         finally:
             trace.path.pop()
 

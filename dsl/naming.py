@@ -55,7 +55,7 @@ def declared_names(
             if not holders:
                 raise TraceError(
                     f"{declared!r} is used but no variable of the model file leads to it",
-                    hint="assign the model to a variable at the top of the file",
+                    hint="make layers at the top of the file, or in a Module's __init__",
                 )
             roots.append(_outermost(holders)[0])
             roots = _outermost(sorted(roots, key=lambda root: _place(known, root)))

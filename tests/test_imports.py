@@ -22,7 +22,7 @@ LAYERS = (
     ("fluxc.compiler.passes", "fluxc.compiler.autodiff"),
     ("fluxc.compiler.ops",),
     ("fluxc.compiler.ir",),
-    ("fluxc.compiler.errors", "fluxc.compiler.knobs"),
+    ("fluxc.compiler.errors", "fluxc.compiler.knobs", "fluxc.compiler.advice"),
 )
 # Who may import a third-party package.
 HOMES = {

@@ -13,6 +13,8 @@ model = nn.Chain(nn.Dense(4, 3, fx.relu), nn.Dense(3, 2))
 
 """
 
+PREDICT = "@fx.export\ndef predict(x: fx.f32['n', 4]):\n"
+
 # name: (text after the prelude, line of the error after it or None, words of the message)
 BROKEN = {
     "a syntax error": ("def predict(x:\n", None, ["cannot read the model file"]),
@@ -73,6 +75,193 @@ BROKEN = {
     ),
     "an integer where a float is needed": (
         "@fx.export\ndef predict(x: fx.i32['n', 4]):\n    return x @ model\n", 3, [],
+    ),
+    "a misspelt keyword of a layer": (
+        "layer = nn.Dense(4, 3, activaton=fx.relu)\n",
+        1,
+        ["activaton", "did you mean activation?"],
+    ),
+    "a keyword of PyTorch's": (
+        PREDICT + "    return fx.softmax(x, dim=1)\n",
+        3,
+        ["did you mean axis?"],
+    ),
+    "a layer of PyTorch's": (
+        "layer = nn.Linear(4, 3)\n",
+        1,
+        ["here it is Dense"],
+    ),
+    "a method of PyTorch's": (
+        PREDICT + "    return x.view(-1)\n",
+        3,
+        ["here it is reshape"],
+    ),
+    "a function as a method": (
+        PREDICT + "    return x.relu()\n",
+        3,
+        ["fx.relu(x)"],
+    ),
+    "a misspelt name": (
+        PREDICT + "    return modle(x)\n",
+        3,
+        ["modle", "did you mean model?"],
+    ),
+    "a misspelt function": (
+        PREDICT + "    return fx.softmaxx(x)\n",
+        3,
+        ["did you mean softmax?"],
+    ),
+    "a NumPy function on a tensor": (
+        "import numpy as np\n" + PREDICT + "    return np.exp(x)\n",
+        4,
+        ["fx.exp(x)"],
+    ),
+    "a NumPy reduction of a tensor": (
+        "import numpy as np\n" + PREDICT + "    return np.sum(x)\n",
+        4,
+        ["fx.sum"],
+    ),
+    "a tensor put into a NumPy array": (
+        "import numpy as np\n" + PREDICT + "    a = np.zeros((2, 4))\n    a[0] = x[0]\n",
+        5,
+        ["functions of fx instead of NumPy's"],
+    ),
+    "an entry that returns nothing": (
+        PREDICT + "    model(x)\n",
+        None,
+        ["returns a NoneType", "return what the entry computes"],
+    ),
+    "an order of unknown sizes": (
+        PREDICT + "    if x.shape[0] > 8:\n        return x\n    return -x\n",
+        3,
+        ["whether n > 8", "fx.where"],
+    ),
+    "a size as a divisor of a number": (
+        PREDICT + "    return x * (1 / x.shape[0])\n",
+        3,
+        ["fx.array(x.shape[0])"],
+    ),
+    "range over an unknown size": (
+        PREDICT + "    for i in range(x.shape[0]):\n        x = x + i\n    return x\n",
+        3,
+        ["known only when the program runs"],
+    ),
+    "formatting a tensor": (
+        PREDICT + "    return x + len(f'{x.sum():.3f}')\n",
+        3,
+        ["has no value while it is traced"],
+    ),
+    "an assertion of the user's": (
+        PREDICT + "    assert x.shape[1] == 5, 'five'\n    return x\n",
+        3,
+        ["AssertionError: five"],
+    ),
+    "an entry that calls itself": (
+        PREDICT + "    return predict(x)\n",
+        3,
+        ["calls itself"],
+    ),
+    "a tensor of another entry": (
+        ("seen = []\n\n@fx.export\ndef first(x: fx.f32['n', 4]):\n"
+        "    seen.append(x * 2)\n    return x\n\n@fx.export\n"
+        "def second(x: fx.f32['n', 4]):\n    return x + seen[0]\n"),
+        10,
+        ["export second", "another entry", "fx.State"],
+    ),
+    "a parameter that is overwritten": (
+        PREDICT + "    model.layers[0].weight = model.layers[0].weight * 2\n    return model(x)\n",
+        3,
+        ["Dense.weight", "State"],
+    ),
+    "a layer made inside an entry": (
+        PREDICT + "    return nn.Dense(4, 2)(x)\n",
+        1,
+        ["Param(f32[2, 4])", "top of the file"],
+    ),
+    "an exception inside a layer": (
+        "class L(fx.Module):\n    def __call__(self, x):\n"
+        "        return x + self.missing\n\nnet = nn.Chain(nn.Dense(4, 4), L())\n\n"
+        + PREDICT
+        + "    return net(x)\n",
+        3,
+        ["in net.layers.1", "'missing'"],
+    ),
+    "a module without __call__": (
+        "class L(fx.Module):\n    def forward(self, x):\n        return x\n\n"
+        + PREDICT
+        + "    return L()(x)\n",
+        7,
+        ["__call__"],
+    ),
+    "an export of a module": (
+        "predict = fx.export(model)\n",
+        1,
+        ["got:      a Chain", "return model(x)"],
+    ),
+    "an export of a class": (
+        "@fx.export\nclass L(fx.Module):\n    pass\n",
+        1,
+        ["takes a function"],
+    ),
+    "an optimizer by position": (
+        ("@fx.export(optim.Adam(1e-3))\ndef step(x: fx.f32['n', 4]):\n"
+        "    return model(x).sum()\n"),
+        1,
+        ["@fx.export(optimizer=Adam("],
+    ),
+    "a class as optimizer": (
+        ("@fx.export(optimizer=optim.Adam)\ndef step(x: fx.f32['n', 4]):\n"
+        "    return model(x).sum()\n"),
+        1,
+        ["optim.Adam(1e-3)"],
+    ),
+    "decorators in the wrong order": (
+        "@fx.jit\n" + PREDICT + "    return x\n",
+        1,
+        ["predict is exported, but no variable", "above every other decorator"],
+    ),
+    "an export under __main__": (
+        ("if __name__ == '__main__':\n    @fx.export\n"
+        "    def predict(x: fx.f32['n', 4]):\n        return x\n"),
+        None,
+        ["exports nothing", "__name__"],
+    ),
+    "a relative import": (
+        "from .other import x\n",
+        1,
+        ["imported by their names"],
+    ),
+    "a dimension that is none": (
+        "@fx.export\ndef predict(x: fx.f32[None, 4]):\n    return x\n",
+        2,
+        ["None is not a dimension"],
+    ),
+    "labels that are floats": (
+        ("@fx.export(optimizer=optim.Adam())\n"
+        "def step(x: fx.f32['n', 4], y: fx.f32['n']):\n"
+        "    return losses.logitcrossentropy(model(x), y)\n"),
+        3,
+        ["labels must be integers", "i32[n]"],
+    ),
+    "an axis that is not there": (
+        PREDICT + "    return fx.softmax(x, axis=2)\n",
+        3,
+        ["axis 2", "-2 .. 1"],
+    ),
+    "a bool mask as an index": (
+        PREDICT + "    return x[x > 0]\n",
+        3,
+        ["fx.where"],
+    ),
+    "a state assigned in test mode": (
+        "s = fx.State(4)\n" + PREDICT + "    s.assign(x.sum(0))\n    return x\n",
+        4,
+        ["fx.training()"],
+    ),
+    "a layer called outside of an entry": (
+        "import numpy as np\ny = model(np.zeros((2, 4), np.float32))\n",
+        2,
+        ["fx.jit"],
     ),
 }  # fmt: skip
 
