@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from op_graphs import carries_graphs
+from op_graphs import carries_graphs, graph_of, type_of
 
 from fluxc.compiler.autodiff import pullback, vjp
 from fluxc.compiler.errors import NotDifferentiable
@@ -14,21 +14,10 @@ from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.dims import dim
 from fluxc.compiler.ir.graph import Loc
 from fluxc.compiler.ir.interp import evaluate
-from fluxc.compiler.ir.types import DTYPES, TensorType, bf16, bool_, f32, f64, i8, i32, i64
+from fluxc.compiler.ir.types import TensorType, bf16, f32, f64, i8, i32, i64
 from fluxc.compiler.ops import OPS, NoGradient, ZeroGradient, infer
 
 DIFFERENTIABLE = [op for op in OPS.values() if callable(op.vjp)]
-
-
-def type_of(array):
-    kind, bits = array.dtype.kind, 8 * array.itemsize
-    return TensorType(bool_ if kind == "b" else DTYPES[f"{kind}{bits}"], array.shape)
-
-
-def graph_of(op, arrays, attrs):
-    b = Builder(infer)
-    params = [b.param(type_of(a)) for a in arrays]
-    return b.graph(op, b.emit_all(op, *params, **attrs))
 
 
 def run(graph, *arrays, sizes=None):

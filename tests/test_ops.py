@@ -4,7 +4,7 @@
 
 import numpy as np
 import pytest
-from op_graphs import carries_graphs
+from op_graphs import carries_graphs, type_of
 
 from fluxc.compiler.errors import DTypeError, FluxcError, ShapeError
 from fluxc.compiler.ir.dims import dim
@@ -36,16 +36,6 @@ STRUCTURED = {
     "window_argmax", "window_max", "window_place", "window_sum",
     "scan", "switch", "while",
 }  # fmt: skip
-
-
-def dtype_of(array):
-    if array.dtype.kind == "f":
-        return f64
-    return bool_ if array.dtype.kind == "b" else DTYPES[f"{array.dtype.kind}{8 * array.itemsize}"]
-
-
-def type_of(array):
-    return TensorType(dtype_of(array), array.shape)
 
 
 def sample(op):
@@ -116,7 +106,7 @@ class Plain:
 
     def __init__(self, array):
         self.array = np.asarray(array)
-        self.dtype = dtype_of(self.array)
+        self.dtype = type_of(self.array).dtype
 
     def like(self, number):
         return Plain(np.asarray(number).astype(self.array.dtype))
