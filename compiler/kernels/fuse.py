@@ -72,7 +72,7 @@ def axes_of(index: Iterable[Expr]) -> frozenset[Axis]:
 
 
 def _points(axes: Iterable[Axis]) -> tuple[int, Size]:
-    """How many axes have no point, and the points of the others: 0 points of one are not 0 of two."""
+    """How many axes have no point, and the points of the others: 2 axes of 0 are not 5 of 0."""
     extents = [a.extent for a in axes]
     return extents.count(0), product(e for e in extents if e != 0)
 

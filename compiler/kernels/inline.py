@@ -13,7 +13,7 @@ import numpy as np
 
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.types import f32, i64
-from fluxc.compiler.kernels.kernel import Const, Expr
+from fluxc.compiler.kernels.kernel import Apply, Const, Expr
 from fluxc.compiler.ops import OPS
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ COMBINING = {
     "set": "set", "add": "add", "sum": "add", "mul": "mul", "prod": "mul", "max": "maximum",
     "min": "minimum",
 }  # fmt: skip
+
+
+_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 
 
 class Inliner:
@@ -110,7 +113,14 @@ class Inliner:
         if node.op == "bitcast":
             bits = k.apply("bitcast", k.cast(args[0], node.inputs[0].type.dtype), dtype=dtype)
             return k.cast(bits, computing(dtype))
+        if node.op in _COMPARISONS:
+            args = [self._rounded(e, x.type.dtype) for e, x in zip(args, node.inputs, strict=True)]
         return k.apply(node.op, *args, **node.attrs)
+
+    def _rounded(self, e: Expr, dtype: DType) -> Expr:
+        """What is read back after `e` was stored: a value is equal to its copy in memory."""
+        same = isinstance(e, Apply) and e.op == "cast" and e.args[0].dtype == dtype
+        return e if same else self.k.cast(self.k.cast(e, dtype), computing(dtype))
 
     def _number(self, node: Node) -> Expr:
         dtype = node.output.type.dtype

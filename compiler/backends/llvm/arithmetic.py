@@ -1,6 +1,6 @@
 """Parts of the functions: polynomials, powers of two, sums and products without rounding error.
 
-Everything here takes `strict` scalars, whose operations round one by one.
+Operations round one by one, which pairs of floats rely on.
 """
 
 from __future__ import annotations
@@ -144,14 +144,13 @@ def high_bits(a: LlvmScalar) -> LlvmScalar:
 
 
 def function(body: Function) -> Function:
-    """Computes in strict arithmetic, inline; the arguments are floats of one dtype."""
+    """Computes inline; the arguments are floats of one dtype."""
 
     @wraps(body)
     def call(*args: LlvmScalar) -> LlvmScalar:
         lanes = max(x.lanes for x in args)
         assert args[0].dtype in (f32, f64), f"{body.__name__} takes f32 and f64"
-        strict = [replace(x.splat(lanes), strict=True) for x in args]
-        return replace(body(*strict), strict=args[0].strict)
+        return body(*(x.splat(lanes) for x in args))
 
     return call
 

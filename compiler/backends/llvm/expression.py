@@ -170,6 +170,13 @@ class Evaluator:
                 home.memo[key] = x.splat(width)
         return home.memo[key]
 
+    def factors(self, scope: Scope, e: Expr, group: int) -> tuple[LlvmScalar, LlvmScalar] | None:
+        """What `e` is the product of, as vectors, if it is a product of floats."""
+        if not (isinstance(e, Apply) and e.op == "mul" and e.dtype.is_float):
+            return None
+        x, y = (_widened(self.spread(scope, a, group)) for a in e.args)
+        return x, y
+
     def _emit(self, scope: Scope, e: Expr, group: int) -> LlvmScalar:
         match e:
             case Const():

@@ -255,15 +255,22 @@ class _Emitter:
         for i, r in enumerate(p.reductions):
             dtype = compute_dtype(r.target.dtype)
             for g in range(groups):
-                x = evaluator.spread(scope, r.value, g)
                 old = LlvmScalar(self.b, carried[i * per + g], dtype)
-                total = combined(r.op, old, x.cast(dtype))
+                total = self.taken(scope, r, old, g)
                 mask = scope.lanes.masks[g] if scope.lanes and scope.lanes.axis in p.axes else None
                 if mask is not None:
                     total = total.with_value(self.b.select(mask, total.v, old.v))
                 new[i * per + g] = total.v
         evaluator.store_all(scope, p.stores, groups)
         return new
+
+    def taken(self, scope: Scope, r: Reduction, old: LlvmScalar, group: int) -> LlvmScalar:
+        """`old` with one more value; a sum takes in products that are not rounded first."""
+        factors = self.evaluator.factors(scope, r.value, group) if r.op == "add" else None
+        if factors is not None and r.value.dtype == old.dtype:
+            return factors[0].fma(factors[1], old)
+        x = self.evaluator.spread(scope, r.value, group)
+        return combined(r.op, old, x.cast(old.dtype))
 
     # The vector axis.
 

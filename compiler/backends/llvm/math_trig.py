@@ -96,7 +96,7 @@ def _large_function(x: LlvmScalar) -> ir.Function:
     double, integer = ir.DoubleType(), ir.IntType(64)
 
     def emit(b: ir.IRBuilder, arguments: list[ir.Value]) -> ir.Value:
-        parts = large_argument(replace(x, b=b, v=arguments[0], dtype=f64, strict=True))
+        parts = large_argument(replace(x, b=b, v=arguments[0], dtype=f64))
         result = ir.Constant(ir.LiteralStructType([double, double, integer]), ir.Undefined)
         for i, part in enumerate(parts):
             result = b.insert_value(result, part.v, i)

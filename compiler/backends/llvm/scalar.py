@@ -36,13 +36,13 @@ class LlvmScalar:
     Operands of one dtype; a scalar beside a vector is splatted; a Python number becomes a constant.
     f16 and bf16 are storage formats: they are only moved, selected and cast.
 
-    strict: every operation rounds for itself.  Otherwise a*b + c may become one fused operation.
+    Every operation rounds for itself, but `fma`: an expression has the same bits in every kernel
+    that computes it, whatever stands around it, so that `x == max(x)` holds for some x.
     """
 
     b: ir.IRBuilder
     v: ir.Value
     dtype: DType
-    strict: bool = False
 
     # --- making values
 
@@ -66,7 +66,7 @@ class LlvmScalar:
         return self.with_value(self.b.shuffle_vector(first, empty, first_lane(lanes)))
 
     def with_value(self, v: ir.Value, dtype: DType | None = None) -> LlvmScalar:
-        return LlvmScalar(self.b, v, dtype or self.dtype, self.strict)
+        return LlvmScalar(self.b, v, dtype or self.dtype)
 
     def operand(self, other: Operand) -> LlvmScalar:
         """`other` as a value of this dtype."""
@@ -89,8 +89,7 @@ class LlvmScalar:
         if not self.dtype.is_float:
             return x.with_value(getattr(self.b, integer)(left, right))
         self._check_float()
-        flags = () if self.strict else ("contract",)
-        return x.with_value(getattr(self.b, floating)(left, right, flags=flags))
+        return x.with_value(getattr(self.b, floating)(left, right))
 
     def _check_float(self) -> None:
         assert self.dtype.bits > 16, f"{self.dtype} is a storage format: cast to f32 to compute"
