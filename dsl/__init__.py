@@ -87,7 +87,7 @@ __all__ = [
     "u8",
     "value_and_grad",
     "vjp",
-    "while_loop",
     "vmap",
+    "while_loop",
 ]
 __all__ += ops.__all__

@@ -199,9 +199,7 @@ def run_kernel(
         _run_nest(kernel, memory, sizes)
 
 
-def _run_sort(
-    kernel: Sort, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]
-) -> None:
+def _run_sort(kernel: Sort, memory: Mapping[Buffer, np.ndarray], sizes: Mapping[str, int]) -> None:
     shape = tuple(evaluate_size(a.extent, sizes) for a in (kernel.row, kernel.length))
     keys, order, *_ = (memory[b].reshape(shape) for b in kernel.buffers)
     order[...] = np.argsort(keys, axis=1, kind="stable")

@@ -86,7 +86,10 @@ class _KernelPrinter:
         if schedule is not None:
             lines.append(f"  {self._schedule(schedule)}")
         if isinstance(kernel, Sort):
-            return [*lines, f"  rows {self._axes((kernel.row,))}, of {self._axes((kernel.length,))}"]
+            return [
+                *lines,
+                f"  rows {self._axes((kernel.row,))}, of {self._axes((kernel.length,))}",
+            ]
         lines += self._nest(kernel) if isinstance(kernel, Nest) else self._contract(kernel)
         return lines
 

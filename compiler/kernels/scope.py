@@ -210,9 +210,9 @@ class Scope:
         return copies
 
     def _in_place(self, writers: list[Step], readers: list[Step], old: Buffer, new: Buffer) -> bool:
-        if len(writers) != 1 or not isinstance(writers[0], Run):
+        writer = writers[0]
+        if len(writers) != 1 or not isinstance(writer, Run):
             return False
-        (writer,) = writers
         others = [r for r in readers if r is not writer]
         if any(r.group == writer.group for r in others):
             return False

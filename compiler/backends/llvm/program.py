@@ -44,7 +44,7 @@ from fluxc.compiler.kernels.program import (
     StorageAt,
     While,
 )
-from fluxc.compiler.kernels.schedule import ContractSchedule
+from fluxc.compiler.kernels.schedule import ContractSchedule, NestSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -187,9 +187,7 @@ class _Emitter:
             elif isinstance(kernel, Sort):
                 made = emit_sort(self.module, name, kernel)
             else:
-                assert not isinstance(schedule, ContractSchedule), (
-                    f"{name}: schedule of another kind"
-                )
+                assert isinstance(schedule, NestSchedule), f"{name}: schedule of another kind"
                 made = emit_nest(self.module, name, kernel, schedule, self.target)
             made.linkage, made.type = "internal", KERNEL_TYPE.as_pointer()
             self.kernels[text] = made
@@ -271,7 +269,7 @@ class _Frame:
 
     @contextmanager
     def inside(self, block: ir.Block, **counted: ir.Value) -> Iterator[None]:
-        """Go on in another block.  What is computed there is known to it and what follows inside."""
+        """Go on in another block.  What is computed there is known to what follows inside."""
         known, sizes = self.known, self.sizes
         self.b.position_at_end(block)
         self.known = dict(known)
@@ -334,7 +332,9 @@ class _Frame:
         split = []
         for launch in launches:
             sizes = self.sizes_of(launch)
-            grain, count = launch.scheduled.schedule.grain, _count(launch.scheduled)
+            schedule, count = launch.scheduled.schedule, _count(launch.scheduled)
+            assert isinstance(schedule, NestSchedule | ContractSchedule), "made for a GPU"
+            grain = schedule.grain
             if grain == 0 or (isinstance(count, int) and count <= grain):
                 _, buffers, values = self.operands(launch, sizes)
                 kernel = self.emitter.kernel(launch.scheduled)
@@ -383,7 +383,7 @@ class _Frame:
             self.known[place] = self.find(place)
         return self.known[place]
 
-    def find(self, place: Place) -> ir.Value:
+    def find(self, place: Place) -> ir.Value:  # noqa: PLR0911  each kind of place
         b, p = self.b, self.program
         match place:
             case InputAt(i):
@@ -417,7 +417,7 @@ def _count(scheduled: Scheduled) -> Size:
         return contract_tasks(kernel, schedule)
     if isinstance(kernel, Sort):
         return kernel.row.extent
-    assert not isinstance(schedule, ContractSchedule), f"{kernel.name}: schedule of another kind"
+    assert isinstance(schedule, NestSchedule), f"{kernel.name}: schedule of another kind"
     return parallel_count(kernel, schedule)
 
 
