@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.ir.dims import Dim, size_symbols
 from fluxc.compiler.ir.locate import short_name
-from fluxc.compiler.ir.locate import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
