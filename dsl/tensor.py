@@ -258,6 +258,24 @@ class Operators:
     def any(self, axis: Any = None, *, keepdims: bool = False) -> Tensor:
         return _ops().any(self, axis, keepdims=keepdims)
 
+    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
+        return _ops().argmax(self, axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
+        return _ops().argmin(self, axis, keepdims=keepdims)
+
+    def argsort(self, axis: int = -1, *, descending: bool = False) -> Tensor:
+        return _ops().argsort(self, axis, descending=descending)
+
+    def sort(self, axis: int = -1, *, descending: bool = False) -> Tensor:
+        return _ops().sort(self, axis, descending=descending)
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        return _ops().cumsum(self, axis)
+
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        return _ops().cumprod(self, axis)
+
     def all(self, axis: Any = None, *, keepdims: bool = False) -> Tensor:
         return _ops().all(self, axis, keepdims=keepdims)
 
@@ -332,7 +350,7 @@ class Operators:
             TraceError,
             "tensors are immutable: x[...] = y",
             got=str(self.type),
-            hint="x = fx.where(mask, y, x), or fx.concatenate of the parts",
+            hint="x = fx.where(mask, y, x), fx.dynamic_update_slice, or fx.scatter(x, index, y)",
         )
 
 

@@ -1,6 +1,17 @@
 """Functions on tensors, by family; `fluxc` re-exports them."""
 
-from fluxc.ops import activation, contract, convolution, create, elementwise, index, layout, reduce
+from fluxc.ops import (
+    activation,
+    contract,
+    convolution,
+    create,
+    elementwise,
+    index,
+    layout,
+    order,
+    reduce,
+    update,
+)
 from fluxc.ops.activation import *  # noqa: F403
 from fluxc.ops.contract import *  # noqa: F403
 from fluxc.ops.convolution import *  # noqa: F403
@@ -8,7 +19,20 @@ from fluxc.ops.create import *  # noqa: F403
 from fluxc.ops.elementwise import *  # noqa: F403
 from fluxc.ops.index import *  # noqa: F403
 from fluxc.ops.layout import *  # noqa: F403
+from fluxc.ops.order import *  # noqa: F403
 from fluxc.ops.reduce import *  # noqa: F403
+from fluxc.ops.update import *  # noqa: F403
 
-FAMILIES = (elementwise, activation, reduce, layout, index, create, contract, convolution)
+FAMILIES = (
+    elementwise,
+    activation,
+    reduce,
+    order,
+    layout,
+    index,
+    update,
+    create,
+    contract,
+    convolution,
+)
 __all__ = [name for family in FAMILIES for name in family.__all__]

@@ -46,7 +46,7 @@ def _item(i: Any) -> Any:
     if isinstance(i, bool | np.bool_):
         fail(TraceError, "a bool is not an index", hint="fx.where(mask, x, y)")
     if isinstance(i, list | np.ndarray | Operators):
-        return _positions(as_tensor(i))
+        return positions(as_tensor(i))
     if i is None or i is Ellipsis or isinstance(i, slice | Dim):
         return i
     if not hasattr(i, "__index__"):
@@ -58,7 +58,7 @@ def _item(i: Any) -> Any:
     return int(i)
 
 
-def _positions(i: Tensor) -> Tensor:
+def positions(i: Tensor) -> Tensor:
     if i.type.dtype.kind == "b":
         fail(
             TraceError,
@@ -203,11 +203,11 @@ def _select(x: Tensor, advanced: list[tuple[int, Tensor]], *, first: bool) -> Te
     """Read x at integer tensors along some axes; `first` puts the tensors' own axes first."""
     axes = [axis for axis, _ in advanced]
     at = broadcast_shapes(*(i.shape for _, i in advanced))
-    columns = [_wrapped(broadcast(i, at), x.shape[axis]) for axis, i in advanced]
+    columns = [wrapped(broadcast(i, at), x.shape[axis]) for axis, i in advanced]
     return _gather_axes(x, axes, columns, 0 if first else axes[0])
 
 
-def _wrapped(index: Tensor, size: Size) -> Tensor:
+def wrapped(index: Tensor, size: Size) -> Tensor:
     """Negative positions count from the end."""
     if index.type.dtype.kind == "u":
         return index
@@ -236,7 +236,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     x = x.ravel() if axis is None else x
     a = normal_axis(0 if axis is None else axis, x.ndim)
     i = _integers(indices)
-    return _gather_axes(x, [a], [_wrapped(i, x.shape[a])], a)
+    return _gather_axes(x, [a], [wrapped(i, x.shape[a])], a)
 
 
 def gather_rows(x: TensorLike, indices: TensorLike) -> Tensor:
@@ -266,7 +266,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int = -1) -> Tenso
             got=str(i.type),
         )
     order = [*(n for n in range(x.ndim) if n != a), a]
-    front, at = transpose(x, order), transpose(_wrapped(i, x.shape[a]), order)
+    front, at = transpose(x, order), transpose(wrapped(i, x.shape[a]), order)
     y = emit("gather", front.value, expand_dims(at, -1).value, batch=x.ndim - 1)
     back = [*range(a), x.ndim - 1, *range(a, x.ndim - 1)]
     return transpose(Tensor(y), back)

@@ -1,4 +1,4 @@
-"""Random numbers inside a program: `fx.random.uniform`, `normal`, `bernoulli`.
+"""Random numbers inside a program: `fx.random.uniform`, `normal`, `categorical`, ...
 
 Each call in a program is a site of its own; what it draws depends on the model's seed, the number
 of calls so far of entries that draw, the site, and the element's position, and on nothing else.
@@ -10,18 +10,26 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from fluxc.compiler.errors import DTypeError
+from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir import types as ir
-from fluxc.ops.elementwise import cos, log, sqrt
-from fluxc.ops.layout import as_shape
-from fluxc.tensor import Tensor, TensorLike, cast
+from fluxc.compiler.ir.dims import Dim
+from fluxc.ops.elementwise import abs, cos, erf, exp, log, log1p, sign, sqrt, tan, where
+from fluxc.ops.index import take
+from fluxc.ops.layout import as_shape, normal_axis
+from fluxc.ops.order import argmax, argsort
+from fluxc.ops.reduce import stop_gradient
+from fluxc.tensor import Tensor, TensorLike, as_tensor, broadcast_shapes, cast
 from fluxc.trace import current, emit, fail
 from fluxc.types import DTypeLike, as_dtype
 
 if TYPE_CHECKING:
     from fluxc.compiler.ir.graph import Value
 
-__all__ = ["SEED", "STEP", "bernoulli", "bits", "normal", "uniform"]
+__all__ = [
+    "SEED", "STEP", "bernoulli", "bits", "categorical", "cauchy", "exponential", "gumbel",
+    "laplace", "logistic", "normal", "permutation", "rademacher", "randint", "truncated_normal",
+    "uniform",
+]  # fmt: skip
 
 SEED, STEP = "random.seed", "random.step"
 # As many leading bits as the format's significand holds: every result is below 1, exactly.
@@ -82,3 +90,137 @@ def normal(
 def bernoulli(p: TensorLike, shape: Any) -> Tensor:
     """True with probability p, a bool tensor."""
     return uniform(shape) < p
+
+
+def _open_unit(shape: Any, dtype: Any) -> Tensor:
+    """Uniform on (0, 1), never 0 or 1: centres of equal intervals.  f64, or f32 for the others."""
+    if dtype == ir.f64:
+        return (cast(bits(shape), ir.f64) + 0.5) * 2.0**-32
+    return (cast(bits(shape) >> 9, ir.f32) + 0.5) * 2.0**-23
+
+
+def _float(dtype: DTypeLike, what: str) -> ir.DType:
+    chosen = as_dtype(dtype)
+    if not chosen.is_float:
+        fail(DTypeError, f"{what} numbers of dtype {chosen}", expected="a float dtype")
+    return chosen
+
+
+def exponential(shape: Any, scale: TensorLike = 1.0, dtype: DTypeLike = "f32") -> Tensor:
+    """Exponential with mean `scale`."""
+    chosen = _float(dtype, "exponential")
+    return cast(-log(_open_unit(shape, chosen)), chosen) * scale
+
+
+def gumbel(shape: Any, dtype: DTypeLike = "f32") -> Tensor:
+    """Gumbel's distribution: -log(-log(u))."""
+    chosen = _float(dtype, "Gumbel")
+    return cast(-log(-log(_open_unit(shape, chosen))), chosen)
+
+
+def laplace(shape: Any, dtype: DTypeLike = "f32") -> Tensor:
+    """Laplace's distribution with location 0 and scale 1."""
+    chosen = _float(dtype, "Laplace")
+    side = _open_unit(shape, chosen) - 0.5
+    return cast(-sign(side) * log1p(-2.0 * abs(side)), chosen)
+
+
+def logistic(shape: Any, dtype: DTypeLike = "f32") -> Tensor:
+    """The logistic distribution with location 0 and scale 1."""
+    chosen = _float(dtype, "logistic")
+    u = _open_unit(shape, chosen)
+    return cast(log(u) - log1p(-u), chosen)
+
+
+def cauchy(shape: Any, dtype: DTypeLike = "f32") -> Tensor:
+    """Cauchy's distribution with location 0 and scale 1."""
+    chosen = _float(dtype, "Cauchy")
+    return cast(tan(math.pi * (_open_unit(shape, chosen) - 0.5)), chosen)
+
+
+def truncated_normal(
+    shape: Any, lower: TensorLike = -2.0, upper: TensorLike = 2.0, dtype: DTypeLike = "f32"
+) -> Tensor:
+    """Standard normal, of which only what lies between `lower` and `upper` is drawn."""
+    chosen = _float(dtype, "normal")
+    wide = ir.f64 if chosen == ir.f64 else ir.f32
+    low, high = as_tensor(lower, wide), as_tensor(upper, wide)
+    first, last = erf(low * 0.5**0.5), erf(high * 0.5**0.5)
+    # Rounding may have left the interval by a little.
+    unit = first + (last - first) * _open_unit(shape, chosen)
+    drawn = 2.0**0.5 * _inverse_erf(unit)
+    return cast(where(drawn < low, low, where(drawn > high, high, drawn)), chosen)
+
+
+def _inverse_erf(x: Tensor) -> Tensor:
+    """y with erf(y) = x, by M. Giles's polynomials (Approximating the erfinv function, 2010) and
+    a step of Newton's method, which also carries the derivative."""
+    w = -log((1.0 - x) * (1.0 + x))
+    middle, tail = _polynomial(_MIDDLE, w - 2.5), _polynomial(_TAIL, sqrt(w) - 3.0)
+    guess = stop_gradient(where(w < 5.0, middle, tail) * x)
+    steps = 2 if x.type.dtype == ir.f64 else 1
+    for _ in range(steps):
+        slope = exp(guess * guess) * (math.pi**0.5 / 2)
+        guess = guess - (erf(guess) - x) * slope
+    return guess
+
+
+def _polynomial(coefficients: tuple[float, ...], w: Tensor) -> Tensor:
+    total = w * 0.0 + coefficients[0]
+    for c in coefficients[1:]:
+        total = total * w + c
+    return total
+
+
+_MIDDLE = (
+    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
+    -0.00417768164, 0.246640727, 1.50140941,
+)  # fmt: skip
+_TAIL = (
+    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+    0.00943887047, 1.00167406, 2.83297682,
+)  # fmt: skip
+
+
+def rademacher(shape: Any, dtype: DTypeLike = "f32") -> Tensor:
+    """-1 or 1, each with probability 1/2."""
+    return cast(cast(bits(shape) >> 31, ir.i32) * 2 - 1, as_dtype(dtype))
+
+
+def randint(shape: Any, low: TensorLike, high: TensorLike, dtype: DTypeLike = "i32") -> Tensor:
+    """Integers from low to high - 1, each as likely (to one part in 2**32 / (high - low))."""
+    chosen = as_dtype(dtype)
+    if not chosen.is_integer:
+        fail(DTypeError, f"integers of dtype {chosen}", expected="an integer dtype")
+    first, last = as_tensor(low, ir.i64), as_tensor(high, ir.i64)
+    # The upper half of a product of 32 bits by the number of choices.
+    scaled = (cast(bits(shape), ir.i64) * (last - first)) >> 32
+    return cast(scaled + first, chosen)
+
+
+def categorical(logits: TensorLike, axis: int = -1, shape: Any = None) -> Tensor:
+    """A position, i64, along `axis` with probability softmax(logits) (by Gumbel's maximum).
+
+    shape  of the result; it broadcasts with the shape of logits without `axis`, the default.
+    """
+    x = as_tensor(logits)
+    if not x.type.dtype.is_float:
+        fail(DTypeError, "categorical: the logits are floats", got=str(x.type))
+    a = normal_axis(axis, x.ndim)
+    rest = (*x.shape[:a], *x.shape[a + 1 :])
+    drawn = rest if shape is None else as_shape(shape)
+    if broadcast_shapes(rest, drawn) != drawn:
+        fail(ShapeError, "categorical: the shape does not take in the logits", got=str(x.type))
+    place = len(drawn) - (len(rest) - a)
+    noise = gumbel((*drawn[:place], x.shape[a], *drawn[place:]), x.type.dtype)
+    return argmax(x + noise, place)
+
+
+def permutation(x: TensorLike, axis: int = 0) -> Tensor:
+    """The numbers 0 .. x - 1 in random order (i64), or a tensor's parts along `axis`."""
+    whole = not isinstance(x, int | Dim)
+    size = as_tensor(x).shape[axis] if whole else x
+    # Keys of 64 bits: that two are equal, and keep their order, does not happen.
+    keys = (cast(bits((size,)), ir.i64) << 31) ^ cast(bits((size,)), ir.i64)
+    order = argsort(keys)
+    return take(x, order, axis) if whole else order
