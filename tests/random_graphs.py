@@ -406,6 +406,93 @@ class _Maker:
             attrs = {k[:-1] + ("b" if k[-1] == "a" else "a"): v for k, v in attrs.items()}
         self.emit(name, *pair, low=-bound, high=bound, **attrs)
 
+    def line(self, size, *, gaps=False, covered=False):
+        """size, stride, low, high, dilation and interior of windows along an axis, that fit.
+
+        covered  no window lies in the padding alone
+        """
+        plain = (1, 1, 0, 0, 1, 0)
+        if not is_at_least(size, 1) or self.chance(0.3):
+            return plain
+        window, stride = self.choice((1, 2, 3)), self.choice((1, 1, 2, 3))
+        dilation = 1 if covered else self.choice((1, 1, 2))
+        interior = self.choice((0, 1, 2)) if gaps else 0
+        reach = (window - 1) * dilation + 1
+        low, high = (self.choice(range(min(reach, 3))) for _ in "lh")
+        for least in range(1, 20):
+            if is_at_least((size - 1) * (interior + 1) + 1 + low + high, reach):
+                return window, stride, low, high, dilation, interior
+            low, high = (low, high + 1) if least % 2 else (low + 1, high)
+        return plain
+
+    def windows(self, x, **options):
+        lines = [self.line(s, **options) for s in x.shape]
+        names = ("sizes", "strides", "low", "high", "dilation")
+        return {name: tuple(line[i] for line in lines) for i, name in enumerate(names)}
+
+    def conv(self, name):
+        x = self.tame(self.pick(lambda k: k.type.rank >= 3))
+        if x.type.rank < 3:
+            x = self.param(self.base, self.shape(3))
+        _, channels, *spatial = x.shape
+        wide = isinstance(channels, int) and channels > 0
+        groups = self.choice([g for g in (1, 2, 3, 5, 17) if channels % g == 0]) if wide else 1
+        lines = [self.line(s, gaps=True) for s in spatial]
+        if not all(is_at_least(s, 1) for s in spatial):
+            return
+        each = channels // groups if groups > 1 else channels
+        w = self.param(
+            x.type.dtype, (groups * self.choice((1, 2, 5)), each, *(z[0] for z in lines))
+        )
+        names = ("stride", "low", "high", "dilation", "interior")
+        attrs = {name: tuple(z[i] for z in lines) for i, name in enumerate(names, 1)}
+        self.used |= {x.value, w.value}
+        bound = 20.0 if isinstance(each, Dim) else each
+        bound *= np.prod(w.shape[2:]) * max(abs(x.low), abs(x.high))
+        self.keep(self.b.emit(name, x.value, w.value, groups=groups, **attrs), -bound, bound)
+
+    def window_sum(self, name):
+        x = self.tame(self.pick(lambda k: k.type.rank >= 1))
+        attrs = self.windows(x)
+        count = float(np.prod(attrs["sizes"]))
+        self.used.add(x.value)
+        out = self.b.emit(name, x.value, **attrs)
+        self.keep(out, min(0.0, x.low * count), max(0.0, x.high * count))
+
+    def window_max(self, name):
+        x = self.tame(self.pick(lambda k: k.type.rank >= 1))
+        self.used.add(x.value)
+        out = self.b.emit(name, x.value, **self.windows(x, covered=True))
+        self.keep(out, x.low, x.high)
+
+    def window_argmax(self, name):
+        x = self.tame(self.pick(lambda k: k.type.rank >= 1))
+        self.used.add(x.value)
+        self.keep(self.b.emit(name, x.value, **self.windows(x)), 0, 27)
+
+    def window_pick(self, name):
+        x = self.tame(self.pick(lambda k: k.type.rank >= 1))
+        attrs = self.windows(x)
+        at = self.positions(x, attrs)
+        self.used |= {x.value, at.value}
+        out = self.b.emit(name, x.value, at.value, **attrs)
+        self.keep(out, min(x.low, 0.0), max(x.high, 0.0))
+
+    def window_place(self, name):
+        x = self.tame(self.pick(lambda k: k.type.rank >= 1))
+        attrs = self.windows(x)
+        at = self.positions(x, attrs)
+        u = self.param(x.type.dtype, at.shape)
+        self.used.add(at.value)
+        out = self.b.emit(name, u.value, at.value, shape=x.shape, **attrs)
+        self.keep(out, -27.0, 27.0)
+
+    def positions(self, x, attrs):
+        """Positions in the windows over `x`, some of them out of range."""
+        (counts,) = infer("window_sum", (x.type,), attrs)
+        given = self.param(i32, counts.shape)
+        return self.emit("sub", given, self.number(2, given.type), low=-4, high=5)
+
     def places(self, x):
         """Indices into `x`, some of them out of range, and how many leading axes are batches."""
         batch = int(x.type.rank >= 2 and self.chance(0.4))
