@@ -73,7 +73,9 @@ def _is_empty(x: Any) -> bool:
 def _brackets(x: Any) -> tuple[str, str]:
     if isinstance(x, Module):
         return f"{type(x).__name__}(", ")"
-    return ("{", "}") if isinstance(x, dict) else ("[", "]")
+    if isinstance(x, dict):
+        return "{", "}"
+    return ("(", ")") if isinstance(x, tuple) else ("[", "]")
 
 
 def _count(x: Any, seen: set[int]) -> str:
@@ -81,7 +83,7 @@ def _count(x: Any, seen: set[int]) -> str:
     seen |= {id(leaf) for leaf in new}
     trained = sum(_size(p) for p in new if isinstance(p, Param) and p.trainable)
     fixed = sum(_size(p) for p in new if not (isinstance(p, Param) and p.trainable))
-    notes = [f"{trained:_} parameters"] if trained else []
+    notes = [f"{trained:_} parameter{'s'[: trained > 1]}"] if trained else []
     if fixed:
         notes.append(f"{'plus ' if trained else ''}{fixed:_} non-trainable")
     return ", ".join(notes)

@@ -145,6 +145,7 @@ def _is_dtype(dtype: np.dtype[Any], wanted: str) -> bool:
 
 
 def _cast_hint(name: str, wanted: str) -> str:
+    name = name if name.isidentifier() else "value"  # of a parameter
     if wanted == "bf16":
         return f"{name}.astype(ml_dtypes.bfloat16), or its bits in numpy.uint16"
     return f"np.asarray({name}, dtype=np.{_DTYPE[wanted].name})"
@@ -431,8 +432,12 @@ def _check_out(entry: Entry, t: Tensor, a: Any, shape: tuple[int, ...]) -> None:
     where = f"{entry.name}: out" if len(entry.outputs) == 1 else f"{entry.name}: out, {t.name},"
     expected = f"{t.dtype}[{', '.join(map(str, shape))}]"
     if not isinstance(a, np.ndarray):
-        got = _describe(a)
-        raise TypeError(_message(f"{where} is not a NumPy array", expected=expected, got=got))
+        scalar = isinstance(a, np.generic)
+        got = f"numpy.{type(a).__name__}, which cannot change" if scalar else _describe(a)
+        hint = f"np.empty((), np.{_DTYPE[t.dtype].name})" if scalar else ""
+        raise TypeError(
+            _message(f"{where} is not a NumPy array", expected=expected, got=got, hint=hint)
+        )
     if not _is_dtype(a.dtype, t.dtype):
         raise TypeError(
             _message(f"{where} has the wrong dtype", expected=expected, got=_describe(a))
@@ -601,7 +606,8 @@ class _Hyperparameters(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         value = _view(self._library, self._handle, self._find(name))
-        return value.copy() if value.ndim else value.item()
+        # The shortest decimal that is stored as this number: 0.001, not 0.0010000000474974513.
+        return value.copy() if value.ndim else float(str(value[()]))
 
     def __setitem__(self, name: str, value: Any) -> None:
         t = self._find(name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Table", "tables"]
@@ -25,7 +26,8 @@ def tables(artifact: Path, manifest: Mapping[str, Any]) -> Iterator[Table]:
         list(map(_entry, manifest["entries"])),
     )
     if manifest["storages"]:
-        yield "stored tensors", ("name", "type", "kind"), list(map(_storage, manifest["storages"]))
+        storages = manifest["storages"]
+        yield f"stored tensors, {_sums(storages)}", ("name", "type", "kind"), [*_stored(storages)]
     kernels = [row for e in manifest["entries"] for row in _kernels(e)]
     yield "kernels", ("entry", "phase", "kernel", "launches"), kernels
     files = manifest["files"].items()
@@ -51,6 +53,29 @@ def _range(symbol: Mapping[str, Any]) -> str:
     most = "" if symbol["max"] is None else symbol["max"]
     step = f" by {symbol['multiple_of']}" if symbol["multiple_of"] > 1 else ""
     return f"{symbol['name']}: {symbol['min']}..{most}{step}"
+
+
+def _sums(storages: Sequence[Mapping[str, Any]]) -> str:
+    """The number of parameters."""
+    counts = [math.prod(s["shape"]) for s in storages if s["kind"] == "parameter"]
+    return f"{sum(counts):,} parameters in {len(counts)} arrays"
+
+
+def _stored(storages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """One row each; what an optimiser keeps beside every parameter is one row a kind."""
+    slots = Counter(_slot(s) for s in storages if s["kind"] == "optimizer")
+    for s in storages:
+        slot = _slot(s)
+        if s["kind"] != "optimizer" or slots[slot] == 1:
+            yield _storage(s)
+        elif slots[slot]:
+            yield f"{slot}.*", f"{slots[slot]} tensors", "optimizer"
+            slots[slot] = 0
+
+
+def _slot(storage: Mapping[str, Any]) -> str:
+    """`optimizer.train_step.m` of `optimizer.train_step.m.layers.0.weight`."""
+    return ".".join(storage["name"].split(".")[:3])
 
 
 def _storage(storage: Mapping[str, Any]) -> tuple[str, ...]:
