@@ -3,20 +3,20 @@
 The interpreter asks its array arguments for little; `Array` answers with a NumPy array's memory.
 """
 
-import os
-import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fluxc.compiler.backends.triton.build import has_triton
+from fluxc.compiler import driver
+from fluxc.compiler.backends.triton.build import has_triton, load_source
 from fluxc.compiler.backends.triton.module import emit_module
 from fluxc.compiler.backends.triton.target import gpu_target
 from fluxc.compiler.ir.dims import evaluate_size
+from fluxc.compiler.ir.entry import ModelSpec
 from fluxc.compiler.kernels import evaluate
 from fluxc.compiler.kernels.kernel import kernel_stores, kernel_symbols
-from fluxc.compiler.kernels.plan import plan
 
 TARGET = gpu_target("cuda:sm_80")
 NAMES = {
@@ -27,17 +27,38 @@ NAMES = {
 FENCE = 256  # bytes before and behind an array that nobody may change
 
 
-def load_interpreted(source, folder):
-    """The functions of a file of kernels, to be interpreted."""
-    from fluxc.compiler.backends.triton.build import load_source
+@contextmanager
+def interpreting():
+    """Triton reads the variable when it is imported, at every @triton.jit, and when a kernel runs.
 
-    before = os.environ.get("TRITON_INTERPRET")
-    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, and at every @triton.jit
-    try:
-        return load_source(source, Path(folder))
-    finally:
-        if before is None:
-            del os.environ["TRITON_INTERPRET"]
+    A process that has imported Triton so cannot compile kernels any more: `build` says so.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        from triton.runtime import interpreter
+
+        builder = interpreter.InterpreterBuilder
+        patch.setattr(builder, "create_splat", _splat)
+        dot = builder.create_dot
+        patch.setattr(builder, "create_dot", lambda b, x, y, *rest: dot(b, _f32(x), _f32(y), *rest))
+        yield
+
+
+def _splat(_, type, x):
+    """The interpreter's own makes integers of a comparison of single numbers."""
+    from triton.runtime.interpreter import TensorHandle
+
+    return TensorHandle(np.full(type.shape, x.data, x.data.dtype), x.dtype.scalar)
+
+
+def _f32(x):
+    """The interpreter's own product multiplies the bits of bf16."""
+    from triton import language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    if x.dtype.scalar != tl.bfloat16:
+        return x
+    return TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
 
 
 class Array:
@@ -89,19 +110,25 @@ class Array:
 
 
 class Interpreted:
-    """Stands in for `evaluate.run_kernel` while a program runs."""
+    """Programs whose kernels run in Triton: `run` does what `evaluate.run_program` does."""
 
-    def __init__(self, program, folder):
-        self.module = emit_module([program], TARGET)
-        self.functions = load_interpreted(self.module.source, folder)
-        launches = (*program.prepare, *program.run)
-        self.names = {
-            launch.scheduled.kernel: name
-            for launch, name in zip(launches, self.module.names[0], strict=True)
-        }
-        self.runs = 0
+    def __init__(self, programs, folder):
+        self.module = emit_module(programs, TARGET)
+        with interpreting():
+            self.functions = load_source(self.module.source, Path(folder))
+        self.names = {}
+        for program, names in zip(programs, self.module.names, strict=True):
+            launches = (*program.prepare, *program.run)
+            kernels = (launch.scheduled.kernel for launch in launches)
+            self.names |= dict(zip(kernels, names, strict=True))
 
-    def __call__(self, kernel, memory, sizes):
+    def run(self, program, inputs, storages=None, sizes=None):
+        """Run a program; its storages change in place."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(evaluate, "run_kernel", self._run_kernel)
+            return evaluate.run_program(program, inputs, storages or {}, sizes)
+
+    def _run_kernel(self, kernel, memory, sizes):
         made = self.module.kernels[self.names[kernel]]
         stored = {s.buffer for s in kernel_stores(kernel)}
         arrays = [Array(memory[b], b.dtype) for b in kernel.buffers]
@@ -109,25 +136,15 @@ class Interpreted:
         programs = evaluate_size(made.programs, sizes)
         if programs:
             function = getattr(self.functions, made.name)
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), interpreting():
                 function[(programs,)](*arrays, *given, **made.blocks)
-            self.runs += 1
         for b, a in zip(kernel.buffers, arrays, strict=True):
             a.finish(f"{kernel.name} {b.name}", stored=b in stored)
 
 
-def run_interpreted(program, inputs, storages, sizes=None):
-    """What `evaluate.run_program` does, with every kernel in Triton."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        interpreted = Interpreted(program, folder)
-        patch.setattr(evaluate, "run_kernel", interpreted)
-        outputs = evaluate.run_program(program, inputs, storages, sizes)
-        assert interpreted.runs or not program.run
-    return outputs
-
-
 def planned(entry):
-    return plan(entry, TARGET)
+    (program,) = driver.lower(ModelSpec((entry,), ()), TARGET)
+    return program
 
 
 needs_triton = pytest.mark.skipif(not has_triton(), reason="Triton is not installed")

@@ -32,7 +32,10 @@ def power_of_two(n: int) -> int:
 
 def choose_block_schedule(kernel: Kernel) -> BlockSchedule | TileSchedule:
     if isinstance(kernel, Sort):
-        raise Unsupported(f"{kernel.name}: sorting is not supported on this target")
+        raise Unsupported(
+            f"kernel {kernel.name}: a GPU's kernels do not sort yet",
+            hint="compile it for a CPU: --target native",
+        )
     if isinstance(kernel, Contract):
         return _tile(kernel)
     return _block(kernel)

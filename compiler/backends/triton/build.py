@@ -58,8 +58,13 @@ def compile_module(module: TritonModule, target: Target) -> tuple[GpuKernel, ...
         )
     import triton
 
-    if triton.knobs.runtime.interpret:
-        raise BuildError("Triton interprets kernels instead of compiling them: TRITON_INTERPRET=1")
+    if triton.knobs.runtime.interpret or not isinstance(
+        triton.language.cdiv, triton.runtime.JITFunction
+    ):
+        raise BuildError(
+            "Triton interprets kernels in this process instead of compiling them",
+            hint="unset TRITON_INTERPRET before the process starts",
+        )
     with (
         tempfile.TemporaryDirectory(prefix="fluxc-triton-") as folder,
         triton.knobs.cache.scope(),

@@ -38,7 +38,7 @@ def {name}({arguments}):
     tile_n = tile % (GROUP * tiles_n) // height
     start_m, start_n = tile_m.to(tl.int64) * BLOCK_M, tile_n.to(tl.int64) * BLOCK_N
     rows, columns = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N)
-    depths = tl.arange(0, BLOCK_K)
+    depths = tl.arange(0, BLOCK_K).to(tl.int64)
     m = start_m + rows[:, None]
     n = start_n + columns[None, :]"""
 

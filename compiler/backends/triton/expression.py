@@ -6,6 +6,7 @@ what depends on one of them has length 1 along the other, and Triton broadcasts.
 
 from __future__ import annotations
 
+from collections.abc import Callable  # noqa: TC003  of the table below
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,12 @@ _ONCE = frozenset(
     )
 )
 """Operations whose bodies write their operands once."""
+_FOLD: dict[str, Callable[[TritonScalar, TritonScalar], TritonScalar]] = {
+    "add": lambda x, y: x + y,
+    "mul": lambda x, y: x * y,
+    "maximum": lambda x, y: x.maximum(y),
+    "minimum": lambda x, y: x.minimum(y),
+}
 
 
 def size_text(size: Size) -> str:
@@ -254,16 +261,17 @@ class Points:
         mask = self.mask(sides, s.guard)
         suffix = f", mask={mask}" if mask else ""
         x = self.value(s.value)
+        text = self.spread(x.cast(s.buffer.dtype), self.sides(s.value), sides)
         if s.accumulate:
             pointer = self.out.let(pointer)
-            old = self.out.let(f"tl.load({pointer}{suffix})")
-            self.out.line("tl.debug_barrier()")
-            x = (
-                TritonScalar(old, s.buffer.dtype, self.out).cast(register_type(s.buffer.dtype))
-                + x.cast(register_type(s.buffer.dtype))
-            ).named()
-        x = x.cast(s.buffer.dtype)
-        text = self.spread(x, self.sides(s.value) if not s.accumulate else sides, sides)
+        if s.accumulate in _FOLD:
+            kind = register_type(s.buffer.dtype)
+            old = TritonScalar(f"tl.load({pointer}{suffix})", s.buffer.dtype, self.out)
+            if s.buffer.dtype == bool_:
+                old = old.raw(f"({old.text} != 0)")
+            x = _FOLD[s.accumulate](old.cast(kind).named(), x.cast(kind)).named()
+            text = x.cast(s.buffer.dtype).text
+            self.out.line("tl.debug_barrier()")  # all threads have loaded before one stores
         if s.buffer.dtype == bool_:
             text = f"({text}).to(tl.int8)"
         self.out.line(f"tl.store({pointer}, {text}{suffix})")

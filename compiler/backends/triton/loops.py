@@ -125,7 +125,7 @@ class _NestEmitter:
             raise Unsupported(f"kernel {self.nest.name}: Triton does not reduce by {kinds}")
         total = product(a.extent for a in p.axes)
         self._refresh(p)
-        if any(s.accumulate for s in p.stores):
+        if p.carries or any(s.accumulate for s in p.stores):
             self._in_order(p, total)
         elif not p.axes:
             self._row_stores(p)
@@ -165,7 +165,7 @@ class _NestEmitter:
                 self._bind(r, _identity(r, self.out).typed().text, NONE)
             return
         if self.placed != p.axes:
-            self.out.line("inner = tl.arange(0, INNER)[None, :]")
+            self.out.line("inner = tl.arange(0, INNER)[None, :].to(tl.int64)")
             self._place(self.points, p.axes, total)
         values = {r: self._masked(self.points, r) for r in p.reductions}
         self._values(self.points, p)
@@ -186,7 +186,7 @@ class _NestEmitter:
             self._ahead(p)
         self.out.line(f"for start in range(0, {size_text(total)}, INNER):")
         self.out.indent += 1
-        self.out.line("inner = start + tl.arange(0, INNER)[None, :]")
+        self.out.line("inner = (start + tl.arange(0, INNER)[None, :]).to(tl.int64)")
         points = self.points.inside()
         self._place(points, p.axes, total)
         values = {r: self._masked(points, r) for r in p.reductions}
@@ -201,22 +201,36 @@ class _NestEmitter:
             self._reduce(r, names[r])
 
     def _in_order(self, p: Pass, total: Size) -> None:
-        """Stores that accumulate: a row's points one after the other, so that sums are exact.
+        """What one point hands on to the next: a row's points one after the other.
 
-        Every program has its rows to itself.
+        Every program has its rows to itself, so nothing depends on the order of programs.
         """
         if p.reductions:
-            raise Unsupported(f"kernel {self.nest.name}: it accumulates while it reduces")
-        points = self.points.inside()
+            raise Unsupported(f"kernel {self.nest.name}: it reduces while it goes in order")
         self.placed = ()
+        for c in p.carries:
+            start, kind = self.points.register(c.start), register_type(c.target.dtype)
+            text = self.points.spread(start.cast(kind), self.points.sides(c.start), ROW)
+            name = self.out.let(text, f"c{len(self.points.locals)}")
+            self.points.locals[c.target.name] = (start.raw(name, kind), ROW)
+        points = self.points.inside()
         if p.axes:
-            self.out.line(f"for inner in range(0, {size_text(total)}):")
+            self.out.line(f"for turn in range(0, {size_text(total)}):")
             self.out.indent += 1
+            self.out.line("inner = tl.full((), 0, tl.int64) + turn")
             names = [self.numbers[a] for a in p.axes]
             found = unflatten(self.out, "inner", p.axes, names)
             points.axes |= {a: (text, NONE) for a, text in found.items()}
+            points.forget(p.axes)
+        values = []
+        for c in p.carries:
+            name, sides = self.points.locals[c.target.name][0], points.sides(c.value)
+            value = points.register(c.value).cast(name.dtype)
+            values.append((name.text, points.spread(value, sides, ROW)))
         for s in p.stores:
             points.store(s, ROW)
+        for old, new in values:
+            self.out.let(new, old)
         if p.axes:
             self.out.indent -= 1
 
@@ -273,8 +287,8 @@ class _NestEmitter:
         elif r.op == "add":
             whole = f"tl.sum({text}, axis=1, keep_dims=True).to({triton_type(dtype)})"
         elif r.op == "mul":
-            self.library.texts.setdefault("multiply", _MULTIPLY)
-            whole = f"tl.reduce({text}, 1, multiply, keep_dims=True)"
+            self.library.texts.setdefault("fx_multiply", _MULTIPLY)
+            whole = f"tl.reduce({text}, 1, fx_multiply, keep_dims=True)"
         else:
             whole = self._extreme(r, text, dtype)
         self._bind(r, whole, ROW)
@@ -296,7 +310,7 @@ class _NestEmitter:
         self.points.locals[r.target.name] = (TritonScalar(name, dtype, self.out), sides)
 
 
-_MULTIPLY = "@triton.jit\ndef multiply(x, y):\n    return x * y"
+_MULTIPLY = "@triton.jit\ndef fx_multiply(x, y):\n    return x * y"
 
 
 def _typed(number: float, dtype: DType) -> str:

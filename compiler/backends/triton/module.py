@@ -93,6 +93,7 @@ def _scheduled(launch: Launch, entry: str) -> Scheduled:
         raise Unsupported(
             f"{entry}: control flow that depends on data does not run on a GPU yet",
             expected="kernels alone",
+            hint="compile it for a CPU: --target native",
         )
     made: Scheduled = scheduled
     return made
@@ -148,9 +149,9 @@ def _signature(kernel: Kernel, blocks: Mapping[str, int]) -> dict[str, str]:
 
 
 def _fresh(name: str, taken: Mapping[str, TritonKernel]) -> str:
-    """A name that Python takes and no other kernel has."""
+    """A name that Python takes and nothing else in the file has."""
     base = re.sub(r"\W", "_", name)
-    base = base if base[:1].isalpha() else f"kernel_{base}"
+    base = base if base[:1].isalpha() and not base.startswith("fx_") else f"kernel_{base}"
     if base not in taken:
         return base
     return next(n for n in (f"{base}_{i}" for i in range(2, 1 << 30)) if n not in taken)

@@ -133,7 +133,7 @@ class TritonScalar:
         self, name: str, body: Callable[..., TritonScalar], *args: TritonScalar
     ) -> TritonScalar:
         """A function of ours, defined once for the dtype."""
-        full = f"{name}_{self.dtype}"
+        full = f"fx_{name}_{self.dtype}"
         given = (self, *args)
         self.out.library.define(full, body, [a.dtype for a in given])
         return self._new(f"{full}({', '.join(bare(a.typed().text) for a in given)})")
