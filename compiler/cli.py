@@ -250,7 +250,9 @@ def inspect_command(
         return
     from fluxc.compiler.artifact.inspect import tables
 
-    for table in tables(artifact, manifest):
+    for number, table in enumerate(tables(artifact, manifest)):
+        if number:
+            out.print()
         out.print(_rich_table(*table))
 
 

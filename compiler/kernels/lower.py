@@ -104,15 +104,15 @@ class _Lowering:
 
     def _name(self, works: Sequence[Work]) -> str:
         """What the group computes, as part of a symbol."""
+        here = [w for w in works if w.value not in self.fuser.inlined]
         ops: dict[str, None] = {}
-        for w in works:
-            if w.value not in self.fuser.inlined:
-                op = {"identity": "copy", "select": "where"}.get(w.node.op, w.node.op)
-                ops[op.removeprefix("reduce_")] = None
+        for w in here:
+            op = {"identity": "copy", "select": "where"}.get(w.node.op, w.node.op)
+            ops[op.removeprefix("reduce_")] = None
         names = list(ops)
         if len(names) > 4:
             names = [*names[:3], names[-1]]
-        return "_".join([*names, str(works[-1].value.type.dtype)])
+        return "_".join([*names, str((here or works)[-1].value.type.dtype)])
 
     # Pieces.
 
