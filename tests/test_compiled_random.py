@@ -5,7 +5,7 @@ import pytest
 from compiled import assert_agrees, compile_graphs, expected
 from conftest import COUNTS
 from op_graphs import carries_graphs
-from random_graphs import random_arguments, random_graph
+from random_graphs import is_trivial, random_arguments, random_graph
 
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.ops import OPS
@@ -15,10 +15,9 @@ pytestmark = pytest.mark.cc
 GRAPHS, BATCH = 500, 25
 
 
-def is_trivial(graph, results):
-    """Little to compute, or nothing to see of it: zeros, infinities and NaN hide most mistakes."""
-    seen = any(np.any(np.isfinite(x) & (x != 0)) for x in results)
-    return len({n.op for n in graph.nodes}) < 3 or not seen
+def shows_nothing(results):
+    """Zeros, infinities and NaN hide most mistakes."""
+    return not any(np.any(np.isfinite(x) & (x != 0)) for x in results)
 
 
 @pytest.mark.parametrize("batch", range(GRAPHS // BATCH))
@@ -34,7 +33,7 @@ def test_random_graphs_agree_with_the_interpreter(batch, tmp_path, record_proper
         arrays = random_arguments(np.random.default_rng(batch), graph)
         arrays = compiled.within_index_ranges(name, arrays)
         got, want = compiled.on_every_number_of_threads(name, arrays), expected(graph, arrays)
-        trivial += is_trivial(graph, want)
+        trivial += is_trivial(graph) or shows_nothing(want)
         scale = max([1.0, *(float(np.nanmax(np.abs(w), initial=0)) for w in want)])
         for g, w, r in zip(got, want, graph.results, strict=True):
             assert_agrees(g, w, r.type.dtype, scale=scale, context=f"{name}\n{graph}")
