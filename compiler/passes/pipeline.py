@@ -12,9 +12,12 @@ from fluxc.compiler.ops import infer
 from fluxc.compiler.passes.delay_broadcasts import delay_broadcasts
 from fluxc.compiler.passes.drop_dead_code import drop_dead_code
 from fluxc.compiler.passes.fold_constants import fold_constants
+from fluxc.compiler.passes.hoist import hoist
 from fluxc.compiler.passes.inline_calls import inline_calls
+from fluxc.compiler.passes.merge_control import merge_control
 from fluxc.compiler.passes.share_subexpressions import share_subexpressions
 from fluxc.compiler.passes.simplify import simplify
+from fluxc.compiler.passes.simplify_control import simplify_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,12 +29,14 @@ __all__ = ["ONCE", "PASSES", "REPEATED", "Pass", "Watch", "everywhere", "optimiz
 Pass: TypeAlias = "Callable[[Graph], Graph]"  # noqa: S105, no password
 Watch: TypeAlias = "Callable[[str, Graph], None]"
 
-ONCE: tuple[Pass, ...] = (inline_calls, drop_dead_code)
+ONCE: tuple[Pass, ...] = (inline_calls, merge_control, drop_dead_code)
 REPEATED: tuple[Pass, ...] = (
     fold_constants,
     simplify,
     delay_broadcasts,
     share_subexpressions,
+    simplify_control,
+    hoist,
     drop_dead_code,
 )
 PASSES: dict[str, Pass] = {p.__name__: p for p in (*ONCE, *REPEATED)}
