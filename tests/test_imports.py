@@ -27,7 +27,7 @@ LAYERS = (
 # Who may import a third-party package.
 HOMES = {
     "llvmlite": "fluxc.compiler.backends.llvm",
-    "lark": "fluxc.compiler.ir.parser",
+    "lark": ("fluxc.compiler.ir.parser", "fluxc.compiler.ir.pattern"),
     "triton": "fluxc.compiler.backends.triton",
     "typer": "fluxc.compiler.cli",
     "rich": "fluxc.compiler.cli",

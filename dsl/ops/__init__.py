@@ -9,30 +9,36 @@ from fluxc.ops import (
     index,
     layout,
     order,
-    reduce,
+    patterns,
     update,
 )
+from fluxc.ops import einsum as einsum_family
+from fluxc.ops import reduce as reductions
 from fluxc.ops.activation import *  # noqa: F403
 from fluxc.ops.contract import *  # noqa: F403
 from fluxc.ops.convolution import *  # noqa: F403
 from fluxc.ops.create import *  # noqa: F403
+from fluxc.ops.einsum import *  # noqa: F403
 from fluxc.ops.elementwise import *  # noqa: F403
 from fluxc.ops.index import *  # noqa: F403
 from fluxc.ops.layout import *  # noqa: F403
 from fluxc.ops.order import *  # noqa: F403
+from fluxc.ops.patterns import *  # noqa: F403
 from fluxc.ops.reduce import *  # noqa: F403
 from fluxc.ops.update import *  # noqa: F403
 
 FAMILIES = (
     elementwise,
     activation,
-    reduce,
+    reductions,
     order,
     layout,
+    patterns,
     index,
     update,
     create,
     contract,
+    einsum_family,
     convolution,
 )
 __all__ = [name for family in FAMILIES for name in family.__all__]

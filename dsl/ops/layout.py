@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "atleast_1d", "broadcast_to", "concatenate", "expand_dims", "flip", "hstack", "moveaxis", "pad",
-    "ravel", "repeat", "reshape", "split", "squeeze", "stack", "swapaxes", "tile", "transpose",
+    "ravel", "reshape", "split", "squeeze", "stack", "swapaxes", "tile", "transpose",
     "unsqueeze", "vstack",
 ]  # fmt: skip
 
