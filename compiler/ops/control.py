@@ -16,6 +16,7 @@ from fluxc.compiler.ir.graph import Graph
 from fluxc.compiler.ir.types import TensorType, bool_, f64, i32
 from fluxc.compiler.ops.checks import prove_at_least
 from fluxc.compiler.ops.control_batch import scan_batch, switch_batch, while_batch
+from fluxc.compiler.ops.control_jvp import scan_jvp, switch_jvp, while_jvp
 from fluxc.compiler.ops.control_vjp import scan_vjp, switch_vjp
 from fluxc.compiler.ops.op import GraphRule, NoGradient, Op, infer, register
 
@@ -235,6 +236,7 @@ register(
         vjp=GraphRule(switch_vjp),
         sample=sample_switch,
         batch=switch_batch,
+        jvp=GraphRule(switch_jvp),
         doc="branches[index](*operands), the index clamped to the branches",
     )
 )
@@ -249,6 +251,7 @@ register(
         ),
         sample=sample_while,
         batch=while_batch,
+        jvp=GraphRule(while_jvp),
         doc="carried = body(*carried, *constants) while test(*carried, *constants)",
     )
 )
@@ -260,6 +263,7 @@ register(
         vjp=GraphRule(scan_vjp),
         sample=sample_scan,
         batch=scan_batch,
+        jvp=GraphRule(scan_jvp),
         doc="carried, y[t] = body(*constants, *carried, x[t]) for t in 0 .. length - 1, or back",
     )
 )
