@@ -229,6 +229,7 @@ def test_proofs_look_inside_quotients_maxima_and_minima():
     assert is_at_least(n + 1, 2 * half)
     assert is_at_least(n - half, largest(half - 1, 0))  # the room behind every second element
     assert is_at_least(m - floordiv(m, 2), 1)
+    assert is_at_least(half * m, half)  # as many again for each of a batch
     assert not is_at_least(n - half, half)
     assert not is_at_least(half, 1)
 

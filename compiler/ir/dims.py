@@ -410,11 +410,16 @@ def is_at_least(left: Size, right: Size) -> bool:
 
 @lru_cache(maxsize=65536)
 def _is_nonnegative(size: Size, tries: int) -> bool:
-    """By interval arithmetic, else by replacing one opaque atom by its polynomial bounds."""
+    """By interval arithmetic, else without a factor that all terms share, else by replacing one
+    opaque atom by its polynomial bounds."""
     if size_bounds(size)[0] >= 0:
         return True
     if isinstance(size, int) or tries == 0:
         return False
+    shared = set.intersection(*(set(monomial) for monomial, _ in size.terms))
+    for atom in (a for a in shared if _atom_bounds(a)[0] >= 0):
+        if _is_nonnegative(_canonical((_without(m, atom), f) for m, f in size.terms), tries):
+            return True
     atoms = {a: None for monomial, _ in size.terms for a in monomial if isinstance(a, Opaque)}
     return any(_is_nonnegative_at(size, atom, tries - 1) for atom in atoms)
 
