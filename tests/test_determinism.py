@@ -1,4 +1,4 @@
-"""The same bits: from every process that compiles, on any number of threads, beside other callers."""
+"""The same bits: from every process, on any number of threads, beside other callers."""
 
 import hashlib
 import os
