@@ -208,14 +208,21 @@ class Traced:
     forward: Graph | None
 
 
-def trace_exports(exports: list[ExportedFunction], namespace: dict[str, Any]) -> ModelSpec:
-    """Entries and storages of exports that share the modules of one namespace."""
+def trace_exports(
+    exports: list[ExportedFunction], namespace: dict[str, Any], *, anywhere: bool = False
+) -> ModelSpec:
+    """Entries and storages of exports that share the modules of one namespace.
+
+    anywhere  parameters may stand where no variable leads to them; their names are numbers.
+    """
     variables = variable_names(namespace)
     traced = [_trace(e, variables) for e in exports]
     used = [
         k for t in traced for k in (*t.trace.reads, *t.trace.updates) if isinstance(k, Declared)
     ]
     called = [m for t in traced for m in t.trace.called]
+    if anywhere:
+        namespace = {**namespace, "unnamed": list(dict.fromkeys(used))}
     try:
         names = declared_names(used, called, namespace)
     except TraceError as error:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxc.compiler.errors import ModelFileError, TraceError
+from fluxc.compiler.errors import DTypeError, ModelFileError, TraceError
 from fluxc.export import ExportedFunction, trace_exports
+from fluxc.tensor import Operators
+from fluxc.trace import user_loc
 from fluxc.types import TensorSpec, as_dtype
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def jit(f: Callable[..., Any] | None = None, *, threads: int = 1) -> Any:
 
     It is compiled at the first call with arrays of these dtypes and shapes, and kept.
     Python's numbers become f32, i32 or bool scalars.  Modules that f uses have their first values.
+    Called on tensors, inside an entry, it is f itself.
     threads  how many it may use.
     """
     if f is None:
@@ -46,19 +49,27 @@ class Jitted:
         self.f, self.threads = f, threads
         self.compiled: dict[Any, Any] = {}
 
-    def __call__(self, *args: Any) -> Any:
-        arrays = [_array(a) for a in args]
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(a, Operators) for a in (*args, *kwargs.values())):
+            return self.f(*args, **kwargs)
+        if kwargs:
+            bound = inspect.signature(self.f).bind(*args, **kwargs)
+            bound.apply_defaults()
+            args = (*bound.args, *bound.kwargs.values())
+        arrays = [_array(i, a) for i, a in enumerate(args)]
         key = tuple((a.dtype, a.shape) for a in arrays)
         if key not in self.compiled:
             self.compiled[key] = self._compile(arrays)
         return self.compiled[key](*arrays)
 
     def _compile(self, arrays: list[np.ndarray]) -> Callable[..., Any]:
+        from fluxc.compiler.artifact.names import TAKEN
+
         specs = [TensorSpec(as_dtype(a.dtype), a.shape) for a in arrays]
         own = getattr(self.f, "__name__", "")
-        name = own if own.isidentifier() else "function"
+        name = own if own.isidentifier() and own not in TAKEN and own[0] != "_" else "function"
         entry = _Typed(self.f, name, specs)
-        spec = trace_exports([entry], _namespace(self.f))
+        spec = trace_exports([entry], _namespace(self.f), anywhere=True)
         model = build(spec, "native", name="jitted", threads=self.threads).Model(
             seed=0, threads=self.threads
         )
@@ -77,18 +88,33 @@ class _Typed(ExportedFunction):
         return [f"x{i}" for i in range(len(self.specs))], self.specs
 
 
-def _array(a: Any) -> np.ndarray:
+def _array(position: int, a: Any) -> np.ndarray:
     if isinstance(a, bool | int | float):
         return np.asarray(a, as_dtype(type(a)).numpy)
-    return np.asarray(a)
+    array = np.asarray(a)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(
+            f"fx.jit: argument {position} is not an array of numbers",
+            loc=user_loc(),
+            got=type(a).__name__,
+            expected="arrays and numbers; modules are used by name",
+        )
+    return array
 
 
-def _namespace(f: Callable[..., Any]) -> dict[str, Any]:
-    """What f can name: the variables around it, then its module's."""
+def _namespace(f: Callable[..., Any], inside: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """What f, and the functions around it, can name: variables nearby, then their modules'."""
+    if inspect.ismethod(f):
+        return {"model": f.__self__}
     if not inspect.isfunction(f):
         return {"model": f}
     found = inspect.getclosurevars(f)
-    return {**found.nonlocals, **found.globals, **f.__globals__}
+    called: dict[str, Any] = {}
+    for other in found.nonlocals.values():
+        inner = getattr(other, "f", other)  # of a jitted or an exported function
+        if inspect.isfunction(inner) and inner not in (f, *inside):
+            called |= _namespace(inner, (f, *inside))
+    return {**called, **found.nonlocals, **found.globals, **f.__globals__}
 
 
 def build(spec: ModelSpec, target: str, **options: Any) -> ModuleType:

@@ -4,6 +4,7 @@
 
 import importlib.util
 import itertools
+import sys
 import textwrap
 
 import numpy as np
@@ -325,6 +326,25 @@ def test_jit_compiles_once_for_each_type():
     assert len(f.compiled) == 2
 
 
+@pytest.mark.cc
+def test_jit_takes_what_a_function_takes():
+    """Keywords, methods, numbers, names that an artifact uses; tensors inside another function."""
+    model = nn.Dense(3, 2)
+    x = np.ones((4, 3), np.float32)
+
+    @fx.jit
+    def load(x, scale=2.0):
+        return model(x) * scale
+
+    want = 2 * fx.jit(model)(x)
+    np.testing.assert_allclose(load(x=x), want, rtol=1e-6)
+    np.testing.assert_allclose(fx.jit(model.__call__)(x) * 2, want, rtol=1e-6)
+    np.testing.assert_allclose(fx.jit(lambda x: load(x) + 1)(x), want + 1, rtol=1e-6)
+    assert fx.jit(lambda a, b: a + b)(2, 3) == 5
+    with pytest.raises(fx.DTypeError, match="argument 1 is not an array of numbers"):
+        load(x, "two")
+
+
 def test_every_operation_stands_on_a_line_of_the_user():
     """The gradient has the forward's lines, the optimiser's step that of the export."""
     model = nn.Chain(nn.Dense(3, 4, fx.gelu), nn.BatchNorm(4), nn.Dropout(0.5))
@@ -348,6 +368,7 @@ def test_lines_of_installed_packages_are_passed_over(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import helper as module
 
-    monkeypatch.setattr("fluxc.trace.is_library", lambda file: file == module.__file__)
+    tracing = sys.modules["fluxc.trace"]  # fx.trace is a function of matrices
+    monkeypatch.setattr(tracing, "is_library", lambda file: file == module.__file__)
     entry, _ = trace(lambda x: module.halve(x), fx.f32["n", 3])
     assert {n.loc.file for n in entry.graph.nodes} == {__file__}
