@@ -623,10 +623,10 @@ class _Maker:
         return self.b.graph("random", values)
 
     def tell_sizes(self):
-        """Every named size occurs in a parameter's type."""
-        told = {s for p in self.b.params for s in p.type.symbols}
+        """Every named size is an axis of a parameter, so that a call determines it."""
+        told = {size for p in self.b.params for size in p.type.shape}
         for s in graph_symbols(self.b.graph("", ())):
-            if s not in told:
+            if symbol_size(s) not in told:
                 self.param(self.base, (symbol_size(s),))
 
     def result(self, x):
