@@ -2,41 +2,53 @@
 
 from fluxc.ops import (
     activation,
+    arrange,
     contract,
     convolution,
     create,
+    dtypes,
     elementwise,
     index,
     layout,
+    numbers,
     order,
     patterns,
+    statistics,
     update,
 )
 from fluxc.ops import einsum as einsum_family
 from fluxc.ops import reduce as reductions
 from fluxc.ops.activation import *  # noqa: F403
+from fluxc.ops.arrange import *  # noqa: F403
 from fluxc.ops.contract import *  # noqa: F403
 from fluxc.ops.convolution import *  # noqa: F403
 from fluxc.ops.create import *  # noqa: F403
+from fluxc.ops.dtypes import *  # noqa: F403
 from fluxc.ops.einsum import *  # noqa: F403
 from fluxc.ops.elementwise import *  # noqa: F403
 from fluxc.ops.index import *  # noqa: F403
 from fluxc.ops.layout import *  # noqa: F403
+from fluxc.ops.numbers import *  # noqa: F403
 from fluxc.ops.order import *  # noqa: F403
 from fluxc.ops.patterns import *  # noqa: F403
 from fluxc.ops.reduce import *  # noqa: F403
+from fluxc.ops.statistics import *  # noqa: F403
 from fluxc.ops.update import *  # noqa: F403
 
 FAMILIES = (
     elementwise,
+    numbers,
     activation,
     reductions,
+    statistics,
     order,
     layout,
+    arrange,
     patterns,
     index,
     update,
     create,
+    dtypes,
     contract,
     einsum_family,
     convolution,

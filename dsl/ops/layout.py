@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
-    "atleast_1d", "broadcast_to", "concatenate", "expand_dims", "flip", "hstack", "moveaxis", "pad",
+    "atleast_1d", "broadcast_to", "concatenate", "expand_dims", "flip", "hstack", "moveaxis",
     "ravel", "reshape", "split", "squeeze", "stack", "swapaxes", "tile", "transpose",
     "unsqueeze", "vstack",
 ]  # fmt: skip
@@ -312,18 +312,10 @@ def tile(x: TensorLike, reps: int | Sequence[int]) -> Tensor:
     return _reshape(broadcast(paired, wide), shape)
 
 
-def pad(
-    x: TensorLike, pad_width: Any, mode: str = "constant", constant_values: TensorLike = 0
-) -> Tensor:
-    """x with `constant_values` around it.
-
-    pad_width  n: on every side; (low, high): of every axis; ((low, high), ...): axis by axis.
-    Errors     ShapeError if it is none of these, or `mode` is not "constant".
-    """
+def pad(x: TensorLike, pad_width: Any, constant_values: TensorLike = 0) -> Tensor:
+    """x with `constant_values` around it; widths as in `arrange.pad`."""
     x = as_tensor(x)
-    if mode != "constant":
-        fail(ShapeError, f"pad mode {mode!r}", expected="'constant'")
-    pairs = _pad_pairs(pad_width, x.ndim)
+    pairs = pad_pairs(pad_width, x.ndim)
     value = (
         cast(constant_values, x.type.dtype)
         if isinstance(constant_values, Tensor)
@@ -333,7 +325,7 @@ def pad(
     return Tensor(emit("pad", x.value, value.value, low=low, high=high, interior=(0,) * x.ndim))
 
 
-def _pad_pairs(width: Any, rank: int) -> list[tuple[int, int]]:
+def pad_pairs(width: Any, rank: int) -> list[tuple[int, int]]:
     """(low, high) of each axis."""
     try:
         pairs = np.broadcast_to(np.asarray(width), (rank, 2))
