@@ -181,3 +181,8 @@ def test_a_valid_graph_is_returned():
     g = graph([x, Value(TensorType(f32, (n,)))], [exp(x)], [x])
     assert verify(g, infer) is g
     assert module_function is verify
+
+
+def test_a_size_that_rules_prove_is_not_negative_to_the_verifier():
+    text = "graph @g(%x: f32[n], %y: f32[((n + 1)//2)*m - (n + 1)//2]) where m in 1.. { return %y }"
+    verify(parse_graph(text), infer)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import InvalidGraph
-from fluxc.compiler.ir.dims import Dim, size_bounds
+from fluxc.compiler.ir.dims import Dim, is_at_least
 from fluxc.compiler.ir.graph import Graph, graph_symbols, subgraphs
 from fluxc.compiler.ir.printer import print_node
 from fluxc.compiler.ir.types import DType
@@ -89,7 +89,7 @@ class _Check:
     def sizes(self, type: TensorType, node: Node | None) -> None:
         self.fine.add(type)
         for size in type.shape:
-            if size_bounds(size)[0] < 0:
+            if not is_at_least(size, 0):
                 self.fail("V6", f"the size {size} may be negative", node, got=str(type))
 
     def node(self, node: Node) -> None:
