@@ -1,4 +1,4 @@
-"""The command line: `fluxc compile`, `run`, `inspect`, `ir`.
+"""The command line: `fluxc compile`, `run`, `train`, `bench`, `inspect`, `ir`, `targets`.
 
 Exit status: 0 on success, 1 when the input is at fault (one message, no traceback), 2 for wrong
 usage.
@@ -39,13 +39,16 @@ app = typer.Typer(
 )
 out, err = Console(), Console(stderr=True)
 
-ModelFile = Annotated[Path, typer.Argument(help="A Python file with functions under @fx.export.")]
+ModelFile = Annotated[
+    Path, typer.Argument(help="A Python file with functions under @fx.export, or a .fir graph.")
+]
 Artifact = Annotated[Path, typer.Argument(help="The folder of a compiled artifact.")]
-Target = Annotated[str, typer.Option(help="`native` or an LLVM target triple.")]
+Target = Annotated[str, typer.Option(help="`native`, an LLVM target triple, or a GPU: cuda:sm_90.")]
 Cpu = Annotated[str | None, typer.Option(help="LLVM's name of a processor, e.g. x86-64-v3.")]
 Entries = Annotated[
     list[str] | None, typer.Option("--entry", help="Only this entry; may be repeated.")
 ]
+EMITS = ("package", "lib", "object")
 
 
 def _version(value: bool) -> None:
@@ -90,14 +93,17 @@ def compile_command(
         Path | None, typer.Option(help="Parameters to ship, a safetensors file.")
     ] = None,
     entry: Entries = None,
-    emit: Annotated[str, typer.Option(help="What to produce: package.")] = "package",
+    emit: Annotated[
+        str, typer.Option(help="package; or lib or object: the same without Python.")
+    ] = "package",
     threads: Annotated[int, typer.Option(min=0, help="Default threads; 0: all cores.")] = 0,
     name: Annotated[str | None, typer.Option(help="The artifact's name.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Time every step.")] = False,
 ) -> None:
     """Compile a model file into an importable package, a shared library and a C header."""
-    if emit != "package":
-        raise typer.BadParameter(f"cannot emit {emit!r}, only: package", param_hint="--emit")
+    if emit not in EMITS:
+        known = ", ".join(EMITS)
+        raise typer.BadParameter(f"cannot emit {emit!r}, only: {known}", param_hint="--emit")
     with _steps(verbose) as report:
         report("trace the model")
         spec = driver.load_model_file(model)
@@ -110,6 +116,7 @@ def compile_command(
             weights=weights,
             entries=tuple(entry or ()),
             threads=threads,
+            emit=emit,
             report=report,
         )
     names = ", ".join(e.name for e in result.spec.entries)
@@ -155,17 +162,10 @@ def run_command(
     import numpy as np
 
     package = _package(artifact)
-    if entry not in package.entries:
-        known = ", ".join(package.entries)
-        raise FluxcError(f"{artifact} has no entry {entry!r}", expected=known)
-    arrays = _arrays(context.args, [i.name for i in package.entries[entry].inputs])
+    declared = _entry(package, artifact, entry)
+    arrays = _arrays(context.args, [i.name for i in declared.inputs])
     with _artifact_errors(package):
-        options: dict[str, Any] = {"seed": seed}
-        if weights is not None:
-            options["weights"] = str(weights)
-        if threads is not None:
-            options["threads"] = threads
-        model = package.Model(**options)
+        model = _model(package, seed, weights, threads)
         result = getattr(model, entry)(**arrays)
         if save is not None:
             model.save(str(save))
@@ -180,6 +180,139 @@ def run_command(
         np.save(output, next(iter(leaves.values())))
     else:
         raise FluxcError(f"{entry} returns {len(leaves)} arrays", hint=f"-o {output.stem}.npz")
+
+
+def _entry(package: Any, artifact: Path, name: str) -> Any:
+    if name not in package.entries:
+        known = ", ".join(package.entries)
+        raise FluxcError(f"{artifact} has no entry {name!r}", expected=known)
+    return package.entries[name]
+
+
+def _model(package: Any, seed: int, weights: Path | None, threads: int | None) -> Any:
+    options: dict[str, Any] = {"seed": seed}
+    if weights is not None:
+        options["weights"] = str(weights)
+    if threads is not None:
+        options["threads"] = threads
+    return package.Model(**options)
+
+
+@app.command("train")
+def train_command(
+    artifact: Artifact,
+    entry: Annotated[str, typer.Argument(help="The training step to call.")],
+    data: Annotated[Path, typer.Option(help="An .npz file: one array for each input, by name.")],
+    epochs: Annotated[int, typer.Option(min=1, help="How often the data are passed over.")] = 1,
+    batchsize: Annotated[int, typer.Option(min=1, help="Examples of one step.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the shuffling and the model.")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="Parameters to begin with.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="Threads; 0: all cores.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Save the model's weights after it.")] = None,
+) -> None:
+    """Train an artifact on shuffled batches of arrays; prints the last epoch's mean loss."""
+    from rich.progress import Progress
+
+    from fluxc.compiler.use import read_data, train
+
+    package = _package(artifact)
+    declared = _entry(package, artifact, entry)
+    if not declared.training:
+        steps = [e.name for e in package.entries.values() if e.training]
+        raise FluxcError(f"{entry} is no training step", expected=", ".join(steps) or "(none)")
+    arrays = read_data(data, declared.inputs)
+    leading = [i.shape[0] for i in declared.inputs]
+    with _artifact_errors(package):
+        model = _model(package, seed, weights, threads)
+        with Progress(console=err, disable=not err.is_terminal, transient=True) as bar:
+            task = bar.add_task(
+                "training", total=epochs * -(-len(arrays[declared.inputs[0].name]) // batchsize)
+            )
+
+            def show(epoch: int, steps: int, loss: float) -> None:
+                what = f"epoch {epoch + 1}/{epochs}, loss {loss:.4f}"
+                bar.update(task, completed=steps, description=what)
+
+            result = train(
+                getattr(model, entry),
+                arrays,
+                epochs=epochs,
+                batchsize=batchsize,
+                seed=seed,
+                fixed=any(isinstance(size, int) for size in leading),
+                progress=show,
+            )
+        if save is not None:
+            model.save(str(save))
+    typer.echo(f"loss {result.loss:.6g}")
+
+
+@app.command(
+    "bench",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench_command(
+    context: typer.Context,
+    artifact: Artifact,
+    entry: Annotated[str, typer.Argument(help="The entry to time.")],
+    seconds: Annotated[float, typer.Option(min=0.0, help="How long to go on.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(min=0, help="Threads; 0: all cores.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Numbers for a program.")] = False,
+) -> None:
+    """Time an entry on random arrays: `fluxc bench build/model predict --batch 1`.
+
+    Every named size is an option, 1 where it is not given.  Latencies are of calls from Python.
+    """
+    from fluxc.compiler.use import measure, random_inputs, size_value
+
+    package = _package(artifact)
+    declared = _entry(package, artifact, entry)
+    sizes = _sizes(context.args, declared.symbols)
+    arrays = random_inputs(declared, sizes)
+    with _artifact_errors(package):
+        call = getattr(_model(package, 0, None, threads), entry)
+        timing = measure(lambda: call(**arrays), seconds=seconds)
+    manifest = json.loads((artifact / "manifest.json").read_text("utf-8"))
+    (facts,) = [e for e in manifest["entries"] if e["name"] == entry]
+    flops = facts.get("flops")
+    count = None if flops is None else size_value(flops, sizes)
+    found: dict[str, Any] = {"entry": entry, **sizes, "calls": timing.calls}
+    micro = {"p50": timing.p50, "p90": timing.p90, "p99": timing.p99, "least": timing.least}
+    found |= {f"{name}_us": round(value * 1e6, 3) for name, value in micro.items()}
+    if count is not None:
+        found |= {"flops": count, "gflop_per_s": round(count / timing.p50 * 1e-9, 3)}
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    unit = {"p50_us": "us", "p90_us": "us", "p99_us": "us", "least_us": "us"}
+    rows = [(k.removesuffix("_us"), f"{v} {unit.get(k, '')}".rstrip()) for k, v in found.items()]
+    for name, value in rows:
+        out.print(f"{name:<12}{value}", highlight=False, markup=False)
+
+
+def _sizes(words: list[str], names: tuple[str, ...]) -> dict[str, int]:
+    """Read `--batch 64 --time 10`; a size that is not given is 1."""
+    sizes = dict.fromkeys(names, 1)
+    pairs = iter(words)
+    for word in pairs:
+        flag, equals, value = word.partition("=")
+        value = value if equals else next(pairs, "")
+        if not flag.startswith("--") or flag[2:] not in sizes or not value.isdecimal():
+            options = " ".join(f"--{n} NUMBER" for n in names) or "none"
+            raise typer.BadParameter(f"cannot understand {word!r}; sizes are: {options}")
+        sizes[flag[2:]] = int(value)
+    return sizes
+
+
+@app.command("targets")
+def targets_command() -> None:
+    """What this installation compiles for."""
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("target", "for", "state"):
+        table.add_column(column, overflow="fold")
+    for row in driver.targets():
+        table.add_row(*map(Text, row))
+    out.print(table)
 
 
 def _package(artifact: Path) -> Any:

@@ -58,17 +58,53 @@ class Compiled:
 
 
 def load_model_file(path: str | Path) -> ModelSpec:
-    """Import a model file and trace everything that it exports.
+    """Import a model file and trace everything that it exports; a `.fir` file is read as text.
 
     Errors  ModelFileError, with the user's file and line, if it is missing, does not import, or
             exports nothing; whatever tracing raises.
     """
     file = Path(path)
+    if file.suffix == ".fir":
+        return _load_graphs(file)
     namespace = _namespace(file)
     exports = [value for value in namespace.values() if isinstance(value, Export)]
     if not exports:
         _fail_without_exports(file, namespace.get("__fluxc_exports__", ()))
     return exports[0].trace_model(namespace)
+
+
+def _load_graphs(file: Path) -> ModelSpec:
+    """The graphs of a text file as entries; their parameters are inputs.
+
+    A parameter's label is the input's name: `%0 "x": f32[4]`; without one it is x0, x1, ...
+    Errors  ModelFileError if it cannot be read; IRSyntaxError, InvalidGraph.
+    """
+    from fluxc.compiler.ir.parser import parse_graphs
+    from fluxc.compiler.ir.verify import verify
+    from fluxc.compiler.ops import infer
+
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"cannot read the graphs of {file}: {error}") from error
+    graphs = [verify(g, infer) for g in parse_graphs(text)]
+    names = [g.name for g in graphs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ModelFileError(f"{file} holds two graphs named {name}")
+    return ModelSpec(tuple(_graph_entry(g) for g in graphs), ())
+
+
+def _graph_entry(graph: Graph) -> Entry:
+    inputs: list[str] = []
+    for i, p in enumerate(graph.params):
+        named = p.name.isidentifier() and p.name not in inputs
+        inputs.append(p.name if named else f"x{i}")
+    if len(graph.results) == 1:
+        return Entry(graph.name, graph, tuple(inputs), (), ("out",))
+    outputs = tuple(f"out{i}" for i in range(len(graph.results)))
+    tree = ("tuple", ["leaf"] * len(outputs))
+    return Entry(graph.name, graph, tuple(inputs), (), outputs, output_tree=tree)
 
 
 def _fail_without_exports(file: Path, lost: Sequence[Export]) -> NoReturn:
@@ -154,6 +190,23 @@ def _target(target: str, cpu: str | None) -> Target:
     return target_for(target, cpu)
 
 
+def targets() -> list[tuple[str, str, str]]:
+    """What this installation compiles for: the target's name, what it is, and what is missing."""
+    from fluxc.compiler.backends.llvm.link import can_link
+    from fluxc.compiler.backends.llvm.target import native_target, target_for
+    from fluxc.compiler.backends.triton.build import has_triton
+    from fluxc.compiler.backends.triton.target import CHIPS
+
+    native = native_target()
+    rows = [("native", f"{native.triple}, {native.cpu}", can_link(native))]
+    for name in ("x86_64", "aarch64"):
+        machine = target_for(f"{name}-unknown-linux-gnu")
+        rows.append((machine.triple, f"any {name}", can_link(machine)))
+    gpu = "kernels alone: fluxc ir --stage ptx"
+    state = gpu if has_triton() else "pip install 'fluxc[gpu]'"
+    return [*rows, *((f"cuda:{chip}", "NVIDIA GPUs, through Triton", state) for chip in CHIPS)]
+
+
 def _select(spec: ModelSpec, entries: tuple[str, ...]) -> ModelSpec:
     known = {entry.name: entry for entry in spec.entries}
     unknown = [name for name in entries if name not in known]
@@ -178,6 +231,7 @@ def compile_spec(
     weights: str | Path | None = None,
     entries: tuple[str, ...] = (),
     threads: int = 0,
+    emit: str = "package",
     report: Report = silent,
 ) -> Compiled:
     """Compile traced entries into the artifact folder `output`.
@@ -187,6 +241,7 @@ def compile_spec(
     weights  a safetensors file with the parameters to ship instead of the initial ones.
     entries  names of the entries to compile; all by default.
     threads  the artifact's default number of threads; 0: the cores of the machine that it runs on.
+    emit     package, or lib or object: the same without Python.
     Errors   FluxcError and its kin; nothing is left half-written in `output`.
     """
     from fluxc.compiler.artifact import write_package
@@ -224,6 +279,7 @@ def compile_spec(
         version=VERSION,
         threads=threads,
         runtime_build=runtime,
+        emit=emit,
     )
     return Compiled(directory, artifact, chosen, tuple(programs))
 

@@ -17,6 +17,7 @@ from fluxc.compiler.artifact.manifest import solve
 from fluxc.compiler.artifact.names import TAKEN
 from fluxc.compiler.artifact.weights import initial_value, read_weights
 from fluxc.compiler.backends.llvm.elf import read_dynamic
+from fluxc.compiler.backends.llvm import link
 from fluxc.compiler.backends.llvm.link import check_library, link_library, start_runtime_build
 from fluxc.compiler.driver import load_package
 from fluxc.compiler.errors import BuildError, FluxcError, Unsupported
@@ -313,6 +314,7 @@ def test_a_library_without_a_declared_function_is_refused(tmp_path):
 
 
 def test_a_missing_compiler_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(link, "has_ziglang", lambda: False)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("FLUXC_CC", raising=False)
     with pytest.raises(BuildError, match="no C compiler was found") as caught:

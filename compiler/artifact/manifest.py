@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.ir.dims import Dim, Symbol, size_symbols
+from fluxc.compiler.kernels.count import count_flops
 from fluxc.compiler.kernels.program import all_launches
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def _size(size: Size) -> int | str:
     return size if isinstance(size, int) else str(size)
 
 
+def _flops(program: Program) -> int | str | None:
+    flops = count_flops(program)
+    return None if flops is None else _size(flops)
+
+
 def _tensor(name: str, type: TensorType) -> dict[str, Any]:
     return {"name": name, "dtype": type.dtype.name, "shape": [_size(s) for s in type.shape]}
 
@@ -94,6 +100,7 @@ def _entry(entry: Entry, program: Program) -> dict[str, Any]:
         "solve": solve(entry, program),
         "reads": list(program.reads),
         "updates": list(program.updates),
+        "flops": _flops(program),
         "kernels": [launch.scheduled.kernel.name for launch in all_launches(program.run)],
         "prepare": [launch.scheduled.kernel.name for launch in all_launches(program.prepare)],
     }

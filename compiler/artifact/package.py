@@ -15,7 +15,11 @@ from fluxc.compiler.artifact.manifest import manifest, manifest_text
 from fluxc.compiler.artifact.module import module_text
 from fluxc.compiler.artifact.names import check_names, public_functions
 from fluxc.compiler.artifact.weights import initial_value, read_weights, write_weights
-from fluxc.compiler.backends.llvm.link import link_library, start_runtime_build
+from fluxc.compiler.backends.llvm.link import (
+    link_library,
+    link_object,
+    start_runtime_build,
+)
 from fluxc.compiler.errors import FluxcError
 
 if TYPE_CHECKING:
@@ -42,11 +46,14 @@ def write_package(
     threads: int = 0,
     seed: int = 0,
     runtime_build: RuntimeBuild | None = None,
+    emit: str = "package",
 ) -> None:
     """Link emitted code and write the artifact into the folder `output`.
 
     weights  a safetensors file whose parameters are shipped; else the initial values from `seed`.
     threads  the default of `Model(threads=...)`.
+    emit     package: a Python package around a shared library; lib: the library without Python;
+             object: one object file, to be linked into a program.
     Errors   FluxcError; what was in `output` before is then still there.
     """
     folder = Path(output)
@@ -57,13 +64,20 @@ def write_package(
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         hashes = _write_weights(fresh, name, spec, weights, seed)
-        library = fresh / f"lib{name}.so"
-        exports = public_functions(name, [e.name for e in spec.entries])
-        link_library(object_bytes, runtime_build or start_runtime_build(target), library, exports)
+        runtime = runtime_build or start_runtime_build(target)
+        code = fresh / (f"{name}.o" if emit == "object" else f"lib{name}.so")
+        if emit == "object":
+            link_object(object_bytes, runtime, code)
+        else:
+            exports = public_functions(name, [e.name for e in spec.entries])
+            link_library(object_bytes, runtime, code, exports)
         about = (target.triple, target.cpu, version)
-        (fresh / f"{name}.h").write_text(header_text(name, spec, programs, *about), "utf-8")
-        (fresh / "__init__.py").write_text(module_text(name, spec, programs, *about), "utf-8")
-        for file in (library.name, f"{name}.h", "__init__.py"):
+        texts = {f"{name}.h": header_text(name, spec, programs, *about)}
+        if emit == "package":
+            texts["__init__.py"] = module_text(name, spec, programs, *about)
+        for file, text in texts.items():
+            (fresh / file).write_text(text, "utf-8")
+        for file in (code.name, *texts):
             hashes[file] = hashlib.sha256((fresh / file).read_bytes()).hexdigest()
         facts = manifest(name, spec, programs, target, version, threads, hashes)
         (fresh / "manifest.json").write_text(manifest_text(facts), "utf-8")

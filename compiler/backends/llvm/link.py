@@ -7,11 +7,14 @@ begins that in the background, so that it overlaps with the work of LLVM.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -27,7 +30,15 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.kernels.schedule import Target
 
-__all__ = ["RuntimeBuild", "link_library", "runtime_sources", "start_runtime_build"]
+__all__ = [
+    "RuntimeBuild",
+    "can_link",
+    "has_ziglang",
+    "link_library",
+    "link_object",
+    "runtime_sources",
+    "start_runtime_build",
+]
 
 SOURCES = ("error.c", "model.c", "call.c", "threads.c", "weights.c")
 HEADERS = ("abi.h", "runtime.h")
@@ -42,6 +53,10 @@ LINK = (
     *("-Wl,-z,defs", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack", "-Wl,--hash-style=gnu"),
 )
 LIBRARIES = ("-lgcc", "-lc")
+# zig's linker knows no --no-demangle, and brings what libgcc is for by itself.
+ZIG_LINK = tuple(o for o in LINK if o not in ("-nodefaultlibs", "-Wl,--no-demangle"))
+ZIG_GLIBC = "2.28"  # the oldest C library that what zig builds asks for
+MACHINE = platform.machine()
 C_LIBRARY = re.compile(r"(lib(c|pthread)\.(so\.6|so\.0|so|musl-\w+\.so\.1))|ld-(linux|musl)\S*")
 UNDEFINED = re.compile(r"undefined (?:reference to|symbol:) [`']?([^'\s]+)")
 
@@ -52,21 +67,73 @@ def runtime_sources() -> dict[str, str]:
     return {name: (folder / name).read_text("utf-8") for name in (*HEADERS, *SOURCES)}
 
 
-def find_compiler() -> list[str]:
+def find_compiler(target: Target | None = None) -> list[str]:
     """The command of the C compiler, as a list of words.
 
+    The system's where it makes code for the target, else the one of the ziglang package, which
+    makes code for any.
     Errors  BuildError with what to install if there is none.
     """
     chosen = shlex.split(knob("FLUXC_CC"))
+    if not chosen and target is not None and _is_foreign(target.triple) and has_ziglang():
+        return _zig(target)
     for command in [chosen] if chosen else [["cc"], ["gcc"], ["clang"]]:
         path = shutil.which(command[0])
         if path is not None:
             return [path, *command[1:]]
+    if not chosen and has_ziglang():
+        return _zig(target)
     raise BuildError(
         "no C compiler was found" if not chosen else f"FLUXC_CC names no program: {chosen[0]}",
         expected="cc, gcc or clang on PATH",
-        hint="apt install gcc libc6-dev   or   dnf install gcc   or   FLUXC_CC=/path/to/cc",
+        hint="apt install gcc libc6-dev   or   dnf install gcc   or   pip install 'fluxc[cross]'"
+        "   or   FLUXC_CC=/path/to/cc",
     )
+
+
+def can_link(target: Target) -> str:
+    """`ready`, or what is missing to build artifacts for a target."""
+    try:
+        compiler = find_compiler(target)
+        _check_machine(target.triple, _identity(compiler))
+    except (BuildError, Unsupported) as error:
+        return error.hint or error.summary
+    return "ready, by zig" if is_zig(compiler) else "ready"
+
+
+def _identity(compiler: list[str]) -> str:
+    """The machine that a compiler makes code for, in its own words."""
+    if is_zig(compiler):
+        return compiler[compiler.index("-target") + 1]
+    return _run([*compiler, "-dumpmachine"], "asking the C compiler for its target").strip()
+
+
+def has_ziglang() -> bool:
+    """Whether the `ziglang` package is installed: a C compiler and its libraries in a wheel."""
+    return importlib.util.find_spec("ziglang") is not None
+
+
+def _zig(target: Target | None) -> list[str]:
+    triple = target.triple if target is not None else f"{MACHINE}-linux-gnu"
+    c_library = "musl" if "musl" in triple else f"gnu.{ZIG_GLIBC}"
+    name = f"{_architecture(triple)}-linux-{c_library}"
+    # Without -fno-sanitize zig adds checks of undefined behaviour, and a library for them.
+    return [sys.executable, "-m", "ziglang", "cc", "-target", name, "-fno-sanitize=undefined"]
+
+
+def _is_foreign(triple: str) -> bool:
+    """Whether zig builds for a machine that the system's compiler does not."""
+    name = _architecture(triple)
+    return name != _architecture(MACHINE) and name in ("x86_64", "aarch64") and "linux" in triple
+
+
+def _architecture(triple: str) -> str:
+    name = triple.partition("-")[0]
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name)
+
+
+def is_zig(compiler: list[str]) -> bool:
+    return "ziglang" in compiler
 
 
 def _run(command: list[str], what: str) -> str:
@@ -141,9 +208,9 @@ def start_runtime_build(target: Target | None = None) -> RuntimeBuild:
 
     Errors  BuildError if there is no C compiler; Unsupported if it makes code for another machine.
     """
-    compiler = find_compiler()
+    compiler = find_compiler(target)
     sources = runtime_sources()
-    identity = _run([*compiler, "-dumpmachine"], "asking the C compiler for its target").strip()
+    identity = _identity(compiler)
     if target is not None:
         _check_machine(target.triple, identity)
     version = _run([*compiler, "--version"], "asking the C compiler for its version")
@@ -184,13 +251,11 @@ def _compile(compiler: list[str], sources: dict[str, str], folder: Path) -> subp
 
 
 def _check_machine(triple: str, machine: str) -> None:
-    wanted, own = triple.split("-", maxsplit=1)[0], machine.split("-", maxsplit=1)[0]
-    same = {"amd64": "x86_64", "arm64": "aarch64"}
-    if same.get(wanted, wanted) != same.get(own, own) or "linux" not in triple:
+    if _architecture(triple) != _architecture(machine) or "linux" not in triple:
         raise Unsupported(
             f"the C compiler cannot link for {triple}",
             expected=f"a Linux target of this machine, {machine}",
-            hint="FLUXC_CC=<a cross compiler for the target>",
+            hint="pip install 'fluxc[cross]'   or   FLUXC_CC=<a cross compiler for the target>",
         )
 
 
@@ -245,9 +310,33 @@ def link_library(
         )
         parts = [str(here / "model.o"), str(here / "runtime.o")]
         options = [f"-Wl,-soname,{output.name}", f"-Wl,--version-script={here / 'names'}"]
-        command = [*runtime.compiler, *LINK, *options, *parts, *LIBRARIES, "-o", str(output)]
+        zig = is_zig(runtime.compiler)
+        how, libraries = (ZIG_LINK, ()) if zig else (LINK, LIBRARIES)
+        command = [*runtime.compiler, *how, *options, *parts, *libraries, "-o", str(output)]
         _run(command, "linking the library")
     check_library(output, names)
+
+
+def link_object(object_bytes: bytes, runtime: RuntimeBuild, output: Path) -> None:
+    """Join emitted code and the runtime into one relocatable object file.
+
+    Hidden names become the file's own, so that a program may link several.
+    Errors  BuildError if the linker fails or there is no objcopy.
+    """
+    objcopy = shutil.which("objcopy") or shutil.which("llvm-objcopy")
+    if objcopy is None:
+        raise BuildError(
+            "no objcopy was found, which makes hidden names an object file's own",
+            hint="apt install binutils",
+        )
+    with tempfile.TemporaryDirectory(prefix="fluxc-link-") as folder:
+        here = Path(folder)
+        (here / "model.o").write_bytes(object_bytes)
+        (here / "runtime.o").write_bytes(runtime.object_bytes())
+        parts = [str(here / "model.o"), str(here / "runtime.o")]
+        command = [*runtime.compiler, "-r", "-nostdlib", *parts, "-o", str(output)]
+        _run(command, "joining the object files")
+        _run([objcopy, "--localize-hidden", str(output)], "hiding the runtime's names")
 
 
 def check_library(path: Path, exports: list[str]) -> None:

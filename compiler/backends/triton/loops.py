@@ -224,9 +224,9 @@ class _NestEmitter:
             points.forget(p.axes)
         values = []
         for c in p.carries:
-            name, sides = self.points.locals[c.target.name][0], points.sides(c.value)
-            value = points.register(c.value).cast(name.dtype)
-            values.append((name.text, points.spread(value, sides, ROW)))
+            target, sides = self.points.locals[c.target.name][0], points.sides(c.value)
+            value = points.register(c.value).cast(target.dtype)
+            values.append((target.text, points.spread(value, sides, ROW)))
         for s in p.stores:
             points.store(s, ROW)
         for old, new in values:

@@ -13,6 +13,7 @@ from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import ceildiv, product
 from fluxc.compiler.kernels.kernel import Contract, Nest, kernel_symbols
 from fluxc.compiler.kernels.printer import print_kernel
+from fluxc.compiler.kernels.program import Launch
 from fluxc.compiler.kernels.schedule import BlockSchedule, TileSchedule
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.kernels.kernel import Kernel
-    from fluxc.compiler.kernels.program import Launch, Program, Scheduled
+    from fluxc.compiler.kernels.program import Program, Scheduled, Step
     from fluxc.compiler.kernels.schedule import Target
 
 __all__ = ["TritonKernel", "TritonModule", "emit_kernel", "emit_module"]
@@ -73,8 +74,8 @@ def emit_module(programs: Sequence[Program], target: Target) -> TritonModule:
     names = []
     for program in programs:
         used = []
-        for launch in (*program.prepare, *program.run):
-            scheduled = _scheduled(launch, program.name)
+        for step in (*program.prepare, *program.run):
+            scheduled = _scheduled(step, program.name)
             text = print_kernel(scheduled.kernel, scheduled.schedule)
             if text not in known:
                 name = _fresh(scheduled.kernel.name, kernels)
@@ -87,16 +88,14 @@ def emit_module(programs: Sequence[Program], target: Target) -> TritonModule:
     return TritonModule(source, kernels, tuple(names))
 
 
-def _scheduled(launch: Launch, entry: str) -> Scheduled:
-    scheduled = getattr(launch, "scheduled", None)
-    if scheduled is None:
+def _scheduled(step: Step, entry: str) -> Scheduled:
+    if not isinstance(step, Launch):
         raise Unsupported(
             f"{entry}: control flow that depends on data does not run on a GPU yet",
             expected="kernels alone",
             hint="compile it for a CPU: --target native",
         )
-    made: Scheduled = scheduled
-    return made
+    return step.scheduled
 
 
 def _in_entry(entry: str, name: str, scheduled: Scheduled, library: Library) -> TritonKernel:
