@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Symbol
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["Graph", "Loc", "Node", "Value", "graph_symbols", "map_subgraphs", "node_symbols", "subgraphs"]
+__all__ = [
+    "Graph",
+    "Loc",
+    "Node",
+    "Value",
+    "graph_symbols",
+    "map_subgraphs",
+    "node_symbols",
+    "subgraphs",
+]
 
 NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
 
