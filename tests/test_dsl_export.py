@@ -196,7 +196,7 @@ SHAPES = {
     "squeeze": (lambda x: fx.squeeze(x, 1), "size is 4"),
     "transpose": (lambda x: x.transpose(0, 0), "not an order"),
     "pad": (lambda x: fx.pad(x, ((1, 1),) * 3), "pad_width"),
-    "pad mode": (lambda x: fx.pad(x, 1, mode="wrap"), "'wrap'"),
+    "pad mode": (lambda x: fx.pad(x, 1, mode="mirror"), "'mirror'"),
     "broadcast_to": (lambda x: fx.broadcast_to(x, (2, 3)), "broadcast_to"),
     "where": (lambda x: fx.where(x > 0, x, fx.zeros(3)), "do not broadcast"),
     "glu": (lambda x: fx.glu(x[:, :3]), "odd size"),
