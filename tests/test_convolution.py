@@ -15,6 +15,7 @@ from fluxc import nn
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.dims import product, size_symbols
+from fluxc.compiler.ir.parser import parse_graph
 from fluxc.compiler.ir.types import f32
 
 with np.load(golden.FILE) as stored:
@@ -133,6 +134,25 @@ def test_nan_is_the_greatest_and_gets_the_gradient():
     np.testing.assert_array_equal(run(lambda x: fx.maxpool(x, 2), x), [[[np.nan, 4.0]]])
     g = run(fx.grad(lambda x: fx.sum(fx.maxpool(x, 2))), x)
     np.testing.assert_array_equal(g, [[[0.0, 1.0, 0.0, 1.0]]])
+
+
+@pytest.mark.cc
+def test_a_position_is_found_whatever_precision_its_element_has(tmp_path):
+    """16-bit values are computed in f32: the greatest and who is compared with it are rounded."""
+    text = """graph @g(%0 "x": f64[40]) {
+  %1: f16[40] = cast(%0) {dtype = f16}
+  %2: f16[40] = rsqrt(%1)
+  %3: f16[40] = reverse(%2) {axes = (0,)}
+  %4: i32[40] = window_argmax(%3) {dilation = (1,), high = (0,), low = (0,), sizes = (1,), strides = (1,)}
+  %5: i32[19] = window_argmax(%3) {dilation = (1,), high = (0,), low = (0,), sizes = (4,), strides = (2,)}
+  %6: i64[] = argmax(%2) {axis = 0}
+  return %4, %5, %6
+}"""
+    x = np.random.default_rng(0).uniform(1, 2, 40)
+    got = compile_graphs({"g": parse_graph(text)}, tmp_path).model().g(x)
+    assert got[0].max() == 0
+    assert got[1].max() < 4
+    assert 0 <= got[2] < 40
 
 
 @pytest.mark.parametrize("size", [5, 6, 9])

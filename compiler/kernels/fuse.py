@@ -415,7 +415,9 @@ class Fuser:
         value, group = work.value, work.group
         readers = self.readers[value]
         outside = [w for w in readers if w.group is not group]
-        if value in self.works.results or not outside or OPS[work.node.op].scalar is None:
+        if value in self.works.results or value in self.works.once or not outside:
+            return False
+        if OPS[work.node.op].scalar is None:
             return False
         if any(w.kind in {"contract", "scatter", "pack", "control"} for w in readers):
             return False

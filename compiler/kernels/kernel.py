@@ -612,6 +612,8 @@ class Expressions:
 
     def clamp(self, i: Operand, low: Operand, high: Operand) -> Expr:
         """`min(max(i, low), high)`, without what the range of i makes needless."""
+        if self.sub(high, low) is self.size(0):
+            return self._expr(low)
         x = self._expr(i)
         if not self._proved(self.sub(x, low)):
             x = self._apply("maximum", (x, self._expr(low)), i64)

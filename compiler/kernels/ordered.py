@@ -44,6 +44,7 @@ def identity_of(fold: str, dtype: DType) -> float | int | bool:
 def extremum_position(works: Works, node: Node) -> None:
     """The greatest element of a row first; then the least position where it stands, or a NaN."""
     (x,) = node.inputs
+    works.compute_once(x)
     axis, k = node.attrs["axis"], works.k
     fold = "maximum" if node.op == "argmax" else "minimum"
     best = Value(node.output.type.with_dtype(x.type.dtype), "best")
@@ -57,7 +58,7 @@ def extremum_position(works: Works, node: Node) -> None:
     whole, own, out = axes()
 
     def element(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
-        return inliner.at(x, tuple(place[a] for a in whole))
+        return works.as_stored(inliner.at(x, tuple(place[a] for a in whole)), x.type.dtype)
 
     if x.type.dtype == bool_:
         fold = {"maximum": "or", "minimum": "and"}[fold]
@@ -65,7 +66,7 @@ def extremum_position(works: Works, node: Node) -> None:
     second, own_second, out_second = axes()
 
     def position(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
-        e = inliner.at(x, tuple(place[a] for a in second))
+        e = works.as_stored(inliner.at(x, tuple(place[a] for a in second)), x.type.dtype)
         row = tuple(place[a] for i, a in enumerate(second) if i != axis)
         hit = k.apply("eq", e, inliner.at(best, row))
         if e.dtype.is_float:

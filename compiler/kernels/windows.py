@@ -87,7 +87,7 @@ def _windows(works: Works, node: Node, value: Value, op: str, pad: Any) -> Work:
 
     def define(inliner: Inliner, place: Places) -> Expr:
         at, inside = source(k, along, [place[a] for a in rows], [place[a] for a in inner])
-        e = inliner.at(x, at, inside)
+        e = works.as_stored(inliner.at(x, at, inside), x.type.dtype)
         return e if pad is None or inside is None else k.select(inside, e, pad)
 
     return works.reduction(node, value, (*rows, *inner), works.indices(rows), define, op)
@@ -105,6 +105,7 @@ def window_max(works: Works, node: Node) -> None:
 def window_argmax(works: Works, node: Node) -> None:
     """The greatest of each window, in the precision it is computed in; then who is it first."""
     k, x = works.k, node.inputs[0]
+    works.compute_once(x)
     dtype = computing(x.type.dtype)
     greatest = Value(TensorType(dtype, node.output.type.shape), "greatest")
     _windows(works, node, greatest, "maximum", _least(k, x.type.dtype))
@@ -117,7 +118,7 @@ def window_argmax(works: Works, node: Node) -> None:
         at = tuple(place[a] for a in rows)
         offset = [place[a] for a in inner]
         where, inside = source(k, along, at, offset)
-        e = inliner.at(x, where, inside)
+        e = works.as_stored(inliner.at(x, where, inside), x.type.dtype)
         best = k.apply("eq", e, inliner.at(greatest, at))
         if dtype.is_float:
             best = k.apply("or", best, k.apply("is_nan", e))

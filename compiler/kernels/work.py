@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Graph
+    from fluxc.compiler.ir.types import DType
     from fluxc.compiler.kernels.fuse import Group
     from fluxc.compiler.kernels.kernel import Expr
     from fluxc.compiler.kernels.schedule import Target
@@ -124,7 +125,8 @@ class Works:
         self.prepares = prepares
         self.producers = {v: node for node in graph.nodes for v in node.outputs}
         self.results = set(graph.results)
-        self.forced: set[Value] = set()  # inlined values that a contraction needs stored
+        self.forced: set[Value] = set()  # inlined values that are needed in memory
+        self.once: set[Value] = set()  # values that nobody computes again
         known = -1
         while known != len(self.forced):
             known = len(self.forced)
@@ -461,6 +463,17 @@ class Works:
         index |= dict(zip(free, self.k.unflatten(position, [shape[i] for i in free]), strict=True))
         index |= dict(zip(over, self.k.unflatten(inner, [shape[i] for i in over]), strict=True))
         return tuple(index[i] for i in range(x.type.rank))
+
+    def compute_once(self, value: Value) -> None:
+        """Let `value` be computed once: those who compare its elements must see one number."""
+        if value not in self.of and value not in self.memory:
+            self.forced.add(value)
+            self.point(value)
+        self.once.add(value)
+
+    def as_stored(self, e: Expr, dtype: DType) -> Expr:
+        """`e`, a value of a tensor of `dtype`, as it is read from memory."""
+        return self.k.cast(self.k.cast(e, dtype), e.dtype)
 
     def view(self, value: Value, index: Place) -> Load | None:
         """`value[index]` as a load whose position is affine in the axes, if it is one."""
