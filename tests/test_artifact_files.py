@@ -16,8 +16,8 @@ from native import hand
 from fluxc.compiler.artifact.manifest import solve
 from fluxc.compiler.artifact.names import TAKEN
 from fluxc.compiler.artifact.weights import initial_value, read_weights
-from fluxc.compiler.backends.llvm.elf import read_dynamic
 from fluxc.compiler.backends.llvm import link
+from fluxc.compiler.backends.llvm.elf import read_dynamic
 from fluxc.compiler.backends.llvm.link import check_library, link_library, start_runtime_build
 from fluxc.compiler.driver import load_package
 from fluxc.compiler.errors import BuildError, FluxcError, Unsupported
