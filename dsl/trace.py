@@ -48,6 +48,7 @@ class Trace:
     shadows:   values that stand for parameters while a gradient with respect to them is taken.
     path:      the modules that are being called, with the path of each.
     called:    the outermost modules that were called, in order.
+    around:    the nodes of the programs around the region that is being run.
     failed:    the path of the module in which an exception was raised.
     steps:     the number of the present step, i64, of each loop whose body is being traced.
     """
@@ -69,6 +70,7 @@ class Trace:
         self.called: list[Any] = []
         self.failed = ""
         self.sites = 0
+        self.around: list[list[Node]] = []
         self.steps: tuple[Value, ...] = ()
 
     def read(self, key: Any, type: TensorType) -> Value:
@@ -116,13 +118,14 @@ class Trace:
         """
         nodes, updates = self.builder.nodes, dict(self.updates)
         self.builder.nodes = []
+        self.around.append(nodes)
         try:
             results = run()
             if self.updates != updates:
                 fail(TraceError, f"state cannot be assigned inside {what}")
             return self.builder.nodes, results
         finally:
-            self.builder.nodes, self.updates = nodes, updates
+            self.builder.nodes, self.updates = self.around.pop(), updates
 
 
 def current(what: str = "a tensor's value") -> Trace:

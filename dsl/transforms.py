@@ -362,7 +362,8 @@ class _Call:
         return found + [scalar(0.0, x.type.dtype, x.shape).value for x in zeros]
 
     def _check_captured(self, captured: list[Value]) -> None:
-        makers = {v: n for n in self.trace.builder.nodes for v in n.outputs}
+        programs = (*self.trace.around, self.trace.builder.nodes)
+        makers = {v: n for nodes in programs for n in nodes for v in n.outputs}
         for value in captured:
             if value.type.dtype.is_float and not _is_constant(makers.get(value)):
                 raise TraceError(

@@ -239,3 +239,39 @@ def test_diagonals():
     np.testing.assert_array_equal(got, np.diagonal(cube, 0, -1, 0))
     with pytest.raises(fx.ShapeError, match="needs fixed sizes"):
         trace(lambda x: fx.diagonal(x, 1), fx.f32["n", "n"])
+
+
+@pytest.mark.cc
+def test_compiled_layouts():
+    """As native code, with what the other families of names move and count."""
+    x = RNG.normal(size=(4, 6, 6, 3)).astype(np.float32)
+    far, near = ((0, 0), (0, 0), (9, 0), (0, 0)), ((0, 0), (2, 1), (1, 3), (0, 0))
+
+    def f(x):
+        return (
+            fx.rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=2, q=3),
+            fx.reduce(x, "b h w c -> b c", "max"),
+            fx.einsum("bhwc,bhwd->bcd", x, x),
+            fx.diagonal(x, 0, 1, 2),
+            fx.pad(x, near, "reflect"),
+            fx.pad(x, far, "symmetric"),
+            fx.roll(x, (1, -2), (1, 2)),
+            fx.median(x, 1),
+            fx.nextafter(x, 0.0),
+            fx.bitwise_count((x * 100).astype(fx.i32)),
+        )
+
+    want = (
+        x.reshape(4, 3, 2, 2, 3, 3).transpose(0, 1, 3, 2, 4, 5).reshape(4, 3, 2, 18),
+        x.max((1, 2)),
+        np.einsum("bhwc,bhwd->bcd", x, x),
+        np.diagonal(x, 0, 1, 2),
+        np.pad(x, near, "reflect"),
+        np.pad(x, far, "symmetric"),
+        np.roll(x, (1, -2), (1, 2)),
+        np.median(x, 1),
+        np.nextafter(x, np.float32(0)),
+        np.bitwise_count((x * 100).astype(np.int32)),
+    )
+    for one, other in zip(fx.jit(f)(x), want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 if other.ndim == 3 else 0)

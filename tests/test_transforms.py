@@ -365,6 +365,18 @@ def test_custom_rules_hold_in_every_mode():
     np.testing.assert_allclose(run(scaled, xs, k), xs * [1, 2, 3] + k)
 
 
+def test_custom_rules_see_constants_from_around_every_region():
+    def f(x):
+        k = fx.array([1.0, 2.0, 3.0], fx.f64)
+        own = fx.custom_vjp(lambda t: t * k, lambda _args, _y, dy: (dy * 5,))
+        return fx.vmap(fx.vmap(own))(x[None]), fx.vmap(fx.grad(lambda t: own(t).sum()))(x)
+
+    xs = RNG.normal(size=(2, 3))
+    value, slope = run(f, xs)
+    np.testing.assert_allclose(value, (xs * [1, 2, 3])[None])
+    np.testing.assert_allclose(slope, np.full((2, 3), 5.0))
+
+
 # ---- compiled
 
 
