@@ -103,6 +103,11 @@ def _diagonal(x: Tensor) -> Tensor:
     return sum(where(eye(x.shape[-2], x.shape[-1], "bool"), x, 0.0), -1)
 
 
+def _identity(x: Tensor) -> Tensor:
+    """The identity for each of some square matrices."""
+    return broadcast(eye(x.shape[-1], dtype=x.type.dtype), x.shape)
+
+
 def _diagonal_matrix(d: Tensor) -> Tensor:
     return expand_dims(d, -1) * eye(d.shape[-1], dtype=d.type.dtype)
 
@@ -134,8 +139,8 @@ def triangular_solve(
         return _substitute(a, b, lower=lower, unit=unit_diagonal)
 
     def backward(args: Any, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-        transposed = _t(args[0])
-        db = _substitute(transposed, dx, lower=not lower, unit=unit_diagonal)
+        inverse = _substitute(args[0], _identity(args[0]), lower=lower, unit=unit_diagonal)
+        db = _t(inverse) @ dx
         da = -(db @ _t(x))
         offset = 1 if unit_diagonal else 0
         return tril(da, -offset) if lower else triu(da, offset), db
@@ -210,8 +215,8 @@ def _cholesky_backward(_args: Any, factor: Tensor, dfactor: Tensor) -> tuple[Ten
     """Murray, Differentiation of the Cholesky decomposition (2016), equation 10."""
     inner = tril(_t(factor) @ tril(dfactor))
     halved = inner - 0.5 * _diagonal_matrix(_diagonal(inner))
-    left = _substitute(_t(factor), halved, lower=False)
-    both = _t(_substitute(_t(factor), _t(left), lower=False))
+    inverse = _substitute(factor, _identity(factor), lower=True)
+    both = _t(inverse) @ halved @ inverse
     return (0.5 * (both + _t(both)),)
 
 
@@ -269,12 +274,12 @@ def _solve(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _solve_backward(args: Any, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    db = _solve(_t(args[0]), dx)
+    db = _t(_inverse(args[0])) @ dx
     return -(db @ _t(x)), db
 
 
 def _inverse(a: Tensor) -> Tensor:
-    return _solve(a, broadcast(eye(a.shape[-1], dtype=a.type.dtype), a.shape))
+    return _solve(a, _identity(a))
 
 
 def inv(a: TensorLike) -> Tensor:
@@ -404,7 +409,7 @@ def _square_qr_backward(q: Tensor, r: Tensor, dq: Tensor, dr: Tensor) -> Tensor:
     inner = r @ _t(triu(dr)) - _t(dq) @ q
     symmetric = tril(inner) + _t(tril(inner, -1))
     right = dq + q @ symmetric
-    return _t(_substitute(r, _t(right), lower=False))
+    return right @ _t(_substitute(r, _identity(r), lower=False))
 
 
 # Jacobi's rotations: pairs of columns that do not overlap are turned at once.
@@ -456,7 +461,19 @@ def eigh(a: TensorLike) -> EighResult:
 
 def eigvalsh(a: TensorLike) -> Tensor:
     """The eigenvalues of symmetric a in ascending order."""
-    return eigh(a).eigenvalues
+    values = custom_vjp(lambda a: _eigh(a)[0])
+    values.defvjp(_values_and_vectors, _eigenvalues_backward)
+    found: Tensor = values(_square(a, "eigvalsh"))
+    return found
+
+
+def _values_and_vectors(a: Tensor) -> tuple[Tensor, Tensor]:
+    found = eigh(a)
+    return found.eigenvalues, found.eigenvectors
+
+
+def _eigenvalues_backward(vectors: Tensor, dvalues: Tensor) -> tuple[Tensor]:
+    return ((vectors * expand_dims(dvalues, -2)) @ _t(vectors),)
 
 
 def _eigh(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -473,7 +490,7 @@ def _eigh(a: Tensor) -> tuple[Tensor, Tensor]:
         x = _t(_turned(_t(x), partner, cosine, sine))
         return x, _turned(vectors, partner, cosine, sine)
 
-    identity = broadcast(eye(n, dtype=a.type.dtype), a.shape)
+    identity = _identity(a)
     count = _SWEEPS[a.type.dtype.name] * _turns(n)
     x, vectors = fori_loop(0, count, step, (start, identity))
     values = _diagonal(x)
@@ -490,17 +507,17 @@ def _chosen(x: Tensor, order: Tensor) -> Tensor:
     return take_along_axis(x, broadcast(expand_dims(order, -2), x.shape), -1)
 
 
-def _over_gaps(x: Tensor, values: Tensor) -> Tensor:
-    """x[i, j] / (values[j] - values[i]), and 0 where x is, as it is on the diagonal."""
+def _gaps(values: Tensor) -> Tensor:
+    """1 / (values[j] - values[i]), and 0 on the diagonal."""
     difference = expand_dims(values, -2) - expand_dims(values, -1)
-    none = (x == 0.0) | eye(values.shape[-1], dtype="bool")
-    return where(none, 0.0, x / where(none, 1.0, difference))
+    same = eye(values.shape[-1], dtype="bool")
+    return where(same, 0.0, 1.0 / where(same, 1.0, difference))
 
 
 def _eigh_backward(_args: Any, result: Any, cotangent: Any) -> tuple[Tensor]:
     """Giles, Collected matrix derivative results (2008), 3.1."""
     (values, vectors), (dvalues, dvectors) = result, cotangent
-    inner = _diagonal_matrix(dvalues) + _over_gaps(_t(vectors) @ dvectors, values)
+    inner = _diagonal_matrix(dvalues) + _gaps(values) * (_t(vectors) @ dvectors)
     da = vectors @ inner @ _t(vectors)
     return (0.5 * (da + _t(da)),)
 
@@ -516,7 +533,20 @@ def svd(a: TensorLike) -> SVDResult:
 
 def svdvals(a: TensorLike) -> Tensor:
     """The singular values in descending order."""
-    return svd(a).S
+    values = custom_vjp(lambda a: _svd(a)[1])
+    values.defvjp(_values_and_sides, _singular_values_backward)
+    found: Tensor = values(_matrix(a, "svdvals"))
+    return found
+
+
+def _values_and_sides(a: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    found = svd(a)
+    return found.S, (found.U, found.Vh)
+
+
+def _singular_values_backward(sides: tuple[Tensor, Tensor], ds: Tensor) -> tuple[Tensor]:
+    u, vh = sides
+    return ((u * expand_dims(ds, -2)) @ vh,)
 
 
 def _svd(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -534,7 +564,7 @@ def _svd(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         cosine, sine = _angles(sum(x * x, -2), off, partner, at)
         return _turned(x, partner, cosine, sine), _turned(v, partner, cosine, sine)
 
-    identity = broadcast(eye(n, dtype=a.type.dtype), triangle.shape)
+    identity = _identity(triangle)
     count = _SWEEPS[a.type.dtype.name] * _turns(n)
     x, v = fori_loop(0, count, step, (triangle, identity))
     s = sqrt(sum(x * x, -2))
@@ -551,9 +581,10 @@ def _svd_backward(_args: Any, result: Any, cotangent: Any) -> tuple[Tensor]:
     """Townsend, Differentiating the singular value decomposition (2016)."""
     (u, s, vh), (du, ds, dvh) = result, cotangent
     v, dv = _t(vh), _t(dvh)
+    gaps = _gaps(s * s)
     left, right = _t(u) @ du, _t(v) @ dv
-    inner = _over_gaps(left - _t(left), s * s) * expand_dims(s, -2)
-    inner = inner + expand_dims(s, -1) * _over_gaps(right - _t(right), s * s) + _diagonal_matrix(ds)
+    inner = (gaps * (left - _t(left))) * expand_dims(s, -2)
+    inner = inner + expand_dims(s, -1) * (gaps * (right - _t(right))) + _diagonal_matrix(ds)
     da = u @ inner @ vh
     if u.shape[-2] != u.shape[-1]:
         da = da + ((du - u @ left) / expand_dims(s, -2)) @ vh

@@ -193,6 +193,23 @@ def test_second_derivatives(name):
     np.testing.assert_allclose(got.reshape(-1), np.array(change) / 2e-6, rtol=1e-4, atol=1e-5)
 
 
+BOTH_WAYS = {
+    **SECOND,
+    "triangular": lambda a: linalg.triangular_solve(a, np.ones(3)).sum(),
+    "eigvalsh": lambda a: linalg.eigvalsh(a)[0],
+    "svdvals": lambda a: linalg.svdvals(a)[0],
+}
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_forward_mode_and_batches_agree_with_the_gradient(name):
+    f = BOTH_WAYS[name]
+    a, direction = RNG.normal(size=(2, 3, 3)), RNG.normal(size=(3, 3))
+    gradients = run(fx.vmap(fx.grad(f)), a)
+    forward = run(fx.vmap(lambda a: fx.jvp(f, (a,), (direction,))[1]), a)
+    np.testing.assert_allclose((gradients * direction).sum((1, 2)), forward, rtol=1e-8)
+
+
 @pytest.mark.parametrize(
     ("f", "arrays", "error", "message"),
     [
