@@ -16,12 +16,17 @@ from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir import types as ir
 from fluxc.compiler.ir.dims import is_at_least
 from fluxc.control import fori_loop
+from fluxc.ops.arrange import matrix_transpose
+from fluxc.ops.contract import matmul, outer, tensordot
 from fluxc.ops.create import eye, full, iota, tril, triu, zeros
+from fluxc.ops.einsum import diagonal as diagonal_of
+from fluxc.ops.einsum import trace as trace_of
 from fluxc.ops.elementwise import abs, log, maximum, mod, sign, sqrt, where
 from fluxc.ops.index import take_along_axis
 from fluxc.ops.layout import concatenate, expand_dims, swapaxes
 from fluxc.ops.order import argmax, argsort
 from fluxc.ops.reduce import prod, sum
+from fluxc.ops.statistics import cross, matrix_norm, norm, vecdot, vector_norm
 from fluxc.tensor import Tensor, TensorLike, as_tensor, broadcast, broadcast_shapes, cast
 from fluxc.trace import fail
 from fluxc.transforms import custom_vjp
@@ -30,8 +35,10 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
 
 __all__ = [
-    "EighResult", "QRResult", "SVDResult", "SlogdetResult", "cholesky", "det", "eigh", "eigvalsh",
-    "inv", "matrix_power", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "triangular_solve",
+    "EighResult", "QRResult", "SVDResult", "SlogdetResult", "cholesky", "cross", "det", "diagonal",
+    "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power", "matrix_rank",
+    "matrix_transpose", "norm", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
+    "tensordot", "trace", "triangular_solve", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 
@@ -593,6 +600,29 @@ def _svd_backward(_args: Any, result: Any, cotangent: Any) -> tuple[Tensor]:
     return (da,)
 
 
+def diagonal(a: TensorLike, offset: int = 0) -> Tensor:
+    """The elements beside or on the diagonal of the last two axes; see `fx.diagonal`."""
+    return diagonal_of(a, offset, -2, -1)
+
+
+def trace(a: TensorLike, offset: int = 0) -> Tensor:
+    """The sum of a diagonal of the last two axes."""
+    return trace_of(a, offset, -2, -1)
+
+
+def matrix_rank(a: TensorLike, rtol: float | None = None) -> Tensor:
+    """How many singular values are above rtol times the greatest, i64; `rtol` as for `pinv`."""
+    x = _matrix(a, "matrix_rank")
+    return _counts(x, svdvals(x), rtol).sum(-1)
+
+
+def _counts(x: Tensor, s: Tensor, rtol: float | None) -> Tensor:
+    """Which singular values of x do not count as 0."""
+    precision = {"f32": 2.0**-23, "f64": 2.0**-52}[x.type.dtype.name]
+    largest = maximum(as_tensor(x.shape[-1], x.type.dtype), x.shape[-2])
+    return s > s[..., :1] * (largest * precision if rtol is None else rtol)
+
+
 def pinv(a: TensorLike, rtol: float | None = None) -> Tensor:
     """Moore and Penrose's inverse; singular values below rtol times the greatest count as 0.
 
@@ -600,9 +630,6 @@ def pinv(a: TensorLike, rtol: float | None = None) -> Tensor:
     """
     x = _matrix(a, "pinv")
     u, s, vh = svd(x)
-    precision = {"f32": 2.0**-23, "f64": 2.0**-52}[x.type.dtype.name]
-    largest = maximum(as_tensor(x.shape[-1], x.type.dtype), x.shape[-2])
-    limit = s[..., :1] * (largest * precision if rtol is None else rtol)
-    kept = s > limit
+    kept = _counts(x, s, rtol)
     inverse = where(kept, 1.0 / where(kept, s, 1.0), 0.0)
     return _t(vh) @ (expand_dims(inverse, -1) * _t(u))

@@ -63,23 +63,10 @@ ABSENT = {
     "__array_namespace_info__": "a traced tensor is on no device",
     **{f"fft.{n.partition('.')[2]}": COMPLEX for n in STANDARD["fft"].split()},
 }  # fmt: skip
-# Functions of the linear algebra extension that stand in `fx` itself, under these names.
-AT_THE_TOP = {
-    "diagonal", "matmul", "matrix_norm", "matrix_transpose", "outer", "tensordot", "trace", "vecdot",
-    "vector_norm",
-}  # fmt: skip
-if not hasattr(fx, "linalg"):
-    ABSENT |= {
-        name: "a factorization, or made of one: not there yet"
-        for name in STANDARD["linalg"].split()
-        if name.partition(".")[2] not in AT_THE_TOP
-    }
 
 
 def found(name):
     space, _, last = name.rpartition(".")
-    if space == "linalg" and last in AT_THE_TOP:
-        return hasattr(fx, last)
     return hasattr(getattr(fx, space, None) if space else fx, last)
 
 
@@ -257,6 +244,7 @@ CASES = {
     "dot": (st.tuples(tame((2, 3)), tame((3,))), lambda xp, x, y: xp.dot(x, y)),
     "inner": (st.tuples(tame((2, 3)), tame((4, 3))), lambda xp, x, y: xp.inner(x, y)),
     "outer": (st.tuples(tame((2,)), tame((3,))), lambda xp, x, y: xp.outer(x, y)),
+    "cross": (st.tuples(tame((2, 3)), tame((2, 3))), lambda xp, x, y: xp.cross(x, y)),
     "kron": (st.tuples(tame((2, 3)), tame((3, 2))), lambda xp, x, y: xp.kron(x, y)),
     "trace": (fixed(3, 4, 2), lambda xp, x: xp.trace(x, 1)),
     "einsum": (st.tuples(tame((2, 3)), tame((3, 4))), lambda xp, x, y: xp.einsum("ij,jk->ki", x, y)),
@@ -312,6 +300,20 @@ def test_norms_agree_with_numpy(name):
     check()
 
 
+def test_diagonals_of_the_last_two_axes():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
+    got = run(lambda x: (fx.linalg.diagonal(x, 1), fx.linalg.trace(x, -1)), x)
+    np.testing.assert_array_equal(got[0], np.linalg.diagonal(x, offset=1))
+    np.testing.assert_allclose(got[1], np.linalg.trace(x, offset=-1))
+
+
+def test_ranks_of_matrices():
+    rng = np.random.default_rng(0)
+    for rank in range(4):
+        x = rng.normal(size=(2, 5, rank)) @ rng.normal(size=(2, rank, 4))
+        np.testing.assert_array_equal(run(fx.linalg.matrix_rank, x), [rank, rank])
+
+
 def test_every_function_that_is_there_is_compared():
     elsewhere = {"can_cast", "finfo", "iinfo", "isdtype", "result_type"}  # below
     functions = {
@@ -320,7 +322,6 @@ def test_every_function_that_is_there_is_compared():
         for n in names.split()
         if "." not in n and callable(getattr(fx, n, None))
     }
-    functions |= {n for n in AT_THE_TOP if n not in ("matrix_norm", "vector_norm")}
     compared = {c.partition(" ")[0] for c in (*CASES, *NORMS)}
     assert functions - compared - elsewhere == set()
 

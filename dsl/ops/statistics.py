@@ -24,9 +24,9 @@ from fluxc.tensor import (
 from fluxc.trace import fail
 
 __all__ = [
-    "average", "corrcoef", "cov", "cumulative_prod", "cumulative_sum", "kron", "matrix_norm",
-    "median", "nanmax", "nanmean", "nanmin", "nanprod", "nanstd", "nansum", "nanvar", "norm",
-    "percentile", "ptp", "quantile", "trapezoid", "vander", "vecdot", "vector_norm",
+    "average", "corrcoef", "cov", "cross", "cumulative_prod", "cumulative_sum", "kron",
+    "matrix_norm", "median", "nanmax", "nanmean", "nanmin", "nanprod", "nanstd", "nansum", "nanvar",
+    "norm", "percentile", "ptp", "quantile", "trapezoid", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 
@@ -269,6 +269,21 @@ def vecdot(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
     if a.ndim == 0 or b.ndim == 0 or a.shape[axis] != b.shape[axis]:
         fail(ShapeError, f"vecdot along axis {axis}: sizes differ", got=f"{a.type} and {b.type}")
     return einsum("...i,...i->...", moveaxis(a, axis, -1), moveaxis(b, axis, -1))
+
+
+def cross(x: TensorLike, y: TensorLike, axis: int = -1) -> Tensor:
+    """The vector product of vectors of three numbers along an axis; the others broadcast."""
+    a, b = moveaxis(as_tensor(x), axis, -1), moveaxis(as_tensor(y), axis, -1)
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        fail(ShapeError, f"cross along axis {axis}: not size 3", got=f"{a.type} and {b.type}")
+    ahead, behind = [1, 2, 0], [2, 0, 1]
+    turned = _at(a, ahead) * _at(b, behind) - _at(a, behind) * _at(b, ahead)
+    return moveaxis(turned, -1, axis)
+
+
+def _at(x: Tensor, places: list[int]) -> Tensor:
+    """Elements of the last axis."""
+    return concatenate([x[..., i : i + 1] for i in places], -1)
 
 
 def kron(x: TensorLike, y: TensorLike) -> Tensor:
