@@ -14,7 +14,7 @@ from op_graphs import carries_graphs
 from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.dims import Dim, dim, evaluate_size, is_at_least, symbol_size
-from fluxc.compiler.ir.graph import Value, graph_symbols
+from fluxc.compiler.ir.graph import Graph, Value, graph_symbols
 from fluxc.compiler.ir.interp import round_to
 from fluxc.compiler.ir.types import DTYPES, TensorType, bool_, f32, f64, i32, i64, u32
 from fluxc.compiler.ops import OPS, infer
@@ -90,6 +90,8 @@ def is_trivial(graph):
 @cache
 def _kind(name):
     """How an operation is made: the dtypes that it takes, or the name of its recipe."""
+    if name == "while":
+        return "while_"
     if not OPS[name].elementwise or name in ("select", "cast", "bitcast"):
         return name
     return "elementwise"
@@ -139,8 +141,8 @@ def _grid(known):
 
 
 class _Maker:
-    def __init__(self, rng, differentiable):
-        self.rng, self.differentiable = rng, differentiable
+    def __init__(self, rng, differentiable, depth=0):
+        self.rng, self.differentiable, self.depth = rng, differentiable, depth
         self.b = Builder(infer)
         self.pool: list[Known] = []
         self.used: set[Value] = set()
@@ -150,10 +152,12 @@ class _Maker:
         self.names = [
             n for n in OPS if self.has_recipe(n) and (not differentiable or self.has_rule(n))
         ]
+        if depth > 1:
+            self.names = [n for n in self.names if not carries_graphs(OPS[n])]
 
     @staticmethod
     def has_recipe(name):
-        return not carries_graphs(OPS[name]) or hasattr(_Maker, name)
+        return not carries_graphs(OPS[name]) or hasattr(_Maker, _kind(name))
 
     @staticmethod
     def has_rule(name):
@@ -581,6 +585,109 @@ class _Maker:
         body = b.graph("half", [b.emit("tan", b.emit("mul", p, half))])
         self.emit(name, x, low=-1, high=1, body=body)
 
+    # ---- control flow: its graphs are made by makers of their own
+
+    def inside(self, *types):
+        """A maker of a sub-graph whose first parameters have these types; others may follow."""
+        sub = _Maker(self.rng, self.differentiable, self.depth + 1)
+        sub.base, sub.symbols = self.base, self.symbols
+        low_high = {True: (-1, 1), False: (-2, 7)}
+        return sub, [sub.keep(sub.b.param(t), *low_high[t.dtype.is_float]) for t in types]
+
+    def fill(self, size):
+        for _ in range(size):
+            name = self.choice(self.names)
+            kind = _kind(name)
+            recipe = self.reduce if kind.startswith("reduce_") else getattr(self, kind)
+            recipe(name)
+
+    def damped(self, carry):
+        """What a body sees of a carried value: little of it, so that no loop turns chaotic."""
+        few = self.number(0.0625, carry.type)
+        return self.emit("mul", carry, few, low=-0.0625, high=0.0625)
+
+    def step(self, carry):
+        """The next carried value, within -1..1 again."""
+        same = [k for k in self.pool if k.type == carry.type and k.value is not carry.value]
+        half = self.number(0.5, carry.type)
+        pushed = self.emit(
+            "mul", self.emit("tanh", self.tame(same[-1]), low=-1, high=1), half, low=-0.5, high=0.5
+        )
+        kept = self.emit("mul", carry, half, low=-0.5, high=0.5)
+        return self.emit("add", kept, pushed, low=-1, high=1).value
+
+    def outcome(self):
+        """Some float value of a sub-graph."""
+        floats = [k for k in self.pool if k.type.dtype.is_float]
+        return self.tame(self.choice(floats[-3:]))
+
+    def further(self, sub, count):
+        """Operands for the parameters that a sub-graph came to need beyond the first ones."""
+        return [self.param(p.type.dtype, p.type.shape) for p in sub.b.params[count:]]
+
+    def emit_control(self, name, operands, ends, **attrs):
+        self.used |= {k.value for k in operands}
+        outputs = self.b.emit_all(name, *(k.value for k in operands), **attrs)
+        for value, (low, high) in zip(outputs, ends, strict=True):
+            self.keep(value, low, high)
+
+    def scan(self, name):
+        x = self.bring(self.pick(lambda k: k.type.rank >= 1), -1, 1)
+        start = self.bring(self.pick(), -1, 1)
+        length, row = x.shape[0], x.type.with_shape(*x.shape[1:])
+        sub, (carry, _) = self.inside(start.type, row)
+        sub.damped(carry)
+        sub.fill(int(self.rng.integers(1, 4)))
+        after, y = sub.step(carry), sub.outcome()
+        body = sub.b.graph("step", [after, y.value])
+        consts = self.further(sub, 2)
+        body = Graph(body.name, (*body.params[2:], *body.params[:2]), body.nodes, body.results)
+        attrs = {"consts": len(consts), "carried": 1, "length": length}
+        attrs["reverse"] = self.chance(0.5)
+        if self.differentiable and self.chance(0.3):
+            attrs["remat"] = True
+        ends = [(-1, 1), (y.low, y.high)]
+        self.emit_control(name, [*consts, start, x], ends, body=body, **attrs)
+
+    def switch(self, name):
+        given = [self.bring(self.pick(), -1, 1) for _ in range(2)]
+        operands, graphs, ends = list(given), [], None
+        for i in range(int(self.rng.integers(1, 4))):
+            sub, _ = self.inside(*(k.type for k in operands))
+            sub.fill(int(self.rng.integers(1, 4)))
+            y = sub.outcome() if ends is None else sub.tame(sub.like(Known(ends[0], -1, 1)))
+            low, high = (
+                (y.low, y.high) if ends is None else (min(ends[1], y.low), max(ends[2], y.high))
+            )
+            ends = (y.value, low, high)
+            operands += self.further(sub, len(operands))
+            graphs.append(sub.b.graph(f"branch{i}", [y.value]))
+        # What later branches need, earlier ones take and leave.
+        types = [k.type for k in operands]
+        graphs = tuple(
+            Graph(g.name, (*g.params, *map(Value, types[len(g.params) :])), g.nodes, g.results)
+            for g in graphs
+        )
+        index = self.param(i32, ())
+        self.emit_control(name, [index, *operands], [ends[1:]], branches=graphs)
+
+    def while_(self, name):
+        start = self.bring(self.pick(), -1, 1)
+        count = self.param(i32, ())
+        types = [count.type, start.type]
+        sub, (k, carry) = self.inside(*types)
+        sub.damped(carry)
+        sub.fill(int(self.rng.integers(1, 4)))
+        one = sub.number(1, k.type)
+        body = sub.b.graph("step", [sub.emit("add", k, one, low=0, high=9).value, sub.step(carry)])
+        consts = self.further(sub, 2)
+        b = Builder(infer)
+        counted, *_ = (b.param(p.type) for p in body.params)
+        five = b.emit("full", value=5, dtype=i32, shape=())
+        test = b.graph("below", [b.emit("lt", counted, five)])
+        ends = [(5, 7), (-1, 1)]
+        self.emit_control(name, [count, start, *consts], ends, test=test, body=body, carried=2)
+
     def barrier(self, name):
         x = self.pick()
         self.emit(name, x, self.pick(), low=x.low, high=x.high)
@@ -609,11 +716,7 @@ class _Maker:
 
     def make(self, size):
         self.param(self.base, self.shape(1))
-        for _ in range(size):
-            name = self.choice(self.names)
-            kind = _kind(name)
-            recipe = self.reduce if kind.startswith("reduce_") else getattr(self, kind)
-            recipe(name)
+        self.fill(size)
         loose = [k for k in self.pool if k.value not in self.used and k.value not in self.b.params]
         results = loose[-4:] or self.pool[-1:]
         if not any(k.type.dtype.is_float for k in results):

@@ -12,7 +12,8 @@ from fluxc.compiler.ir.interp import round_to
 from fluxc.compiler.ir.types import TensorType, bf16, bool_, f16, f32, f64, i32, i64, u8
 from fluxc.compiler.kernels.kernel import Contract, Nest
 from fluxc.compiler.ops import infer
-from fluxc.compiler.passes.pipeline import optimize
+from fluxc.compiler.passes.inline_calls import inline_calls
+from fluxc.compiler.passes.pipeline import everywhere, optimize
 
 n = dim("n")
 
@@ -415,7 +416,7 @@ def test_random_graphs(seed):
     rng = np.random.default_rng(seed)
     graph = random_graph(rng, int(rng.integers(3, 25)), differentiable=bool(seed % 2))
     data = random_arguments(rng, graph)
-    check(optimize(graph) if seed % 3 else graph, data)
+    check(optimize(graph) if seed % 3 else everywhere(inline_calls, graph), data)
 
 
 @pytest.mark.parametrize("seed", range(190, 220))

@@ -51,6 +51,7 @@ def scan(node: Node, live: Container[Value]) -> Node:
     s.stacks = [pair for pair, has in zip(s.stacks, stacked, strict=True) if has]
     if counts == (len(s.consts), len(s.carried), len(s.rows), len(s.stacks)):
         return node
+    s.nodes = list(drop_dead_code(Graph("", (), tuple(s.nodes), tuple(s.results()))).nodes)
     return s.build()
 
 

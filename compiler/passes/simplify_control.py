@@ -249,7 +249,8 @@ class _Sweep:
     def _same_in_all(self, node: Node) -> Node | None:
         """An output that every branch hands on from one operand is that operand."""
         branches: tuple[Graph, ...] = node.attrs["branches"]
-        keep, columns = [], {}
+        keep: list[int] = []
+        columns: dict[tuple[Value, ...], Value] = {}
         for i, y in enumerate(node.outputs):
             places = {_position(g, g.results[i]) for g in branches}
             column = tuple(g.results[i] for g in branches)
