@@ -267,3 +267,12 @@ def test_sizes_meet_integers_alone():
     for wrong in (lambda: n * 0.5, lambda: 1 / n, lambda: n + "m"):
         with pytest.raises(TypeError, match="unsupported operand"):
             wrong()
+
+
+def test_products_of_sizes_are_compared():
+    """A factor that is never negative keeps the order of what it multiplies."""
+    n, batch = dim("n"), dim("batch", min=1)
+    rows = floordiv(n + 1, 2)
+    assert is_at_least(n * batch, n)
+    assert is_at_least(rows * batch - rows, 0)
+    assert not is_at_least(n * batch, n + 1)

@@ -420,17 +420,26 @@ def _is_nonnegative(size: Size, tries: int) -> bool:
     for atom in (a for a in shared if _atom_bounds(a)[0] >= 0):
         if _is_nonnegative(_canonical((_without(m, atom), f) for m, f in size.terms), tries):
             return True
-    atoms = {a: None for monomial, _ in size.terms for a in monomial if isinstance(a, Opaque)}
+    # A name alone is bounded well by its range; in a product its bounds lose the other factors.
+    atoms = {
+        a: None
+        for monomial, _ in size.terms
+        for a in monomial
+        if isinstance(a, Opaque) or len(monomial) > 1
+    }
     return any(_is_nonnegative_at(size, atom, tries - 1) for atom in atoms)
 
 
-def _is_nonnegative_at(size: Dim, atom: Opaque, tries: int) -> bool:
+def _is_nonnegative_at(size: Dim, atom: Atom, tries: int) -> bool:
     """Whether `rest + factor * atom >= 0` where the sign of the factor is known."""
     rest = _canonical((m, f) for m, f in size.terms if atom not in m)
     factor = _canonical((_without(m, atom), f) for m, f in size.terms if atom in m)
     low, high = size_bounds(factor)
     if low < 0 < high:
         return False
+    if isinstance(atom, Symbol):
+        least, most = (int(bound) for bound in _atom_bounds(atom))
+        return _is_nonnegative(rest + factor * (least if low >= 0 else most), tries)
     if atom.kind == "floordiv":
         if not isinstance(atom.right, int) or atom.right < 1:
             return False
