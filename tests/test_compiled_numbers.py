@@ -77,16 +77,6 @@ class G:
 
 NAMES = ("softmax", "relu", "clipped", "safe_log", "doubled")
 NAMES += ("greatest", "least", "total", "product")
-    "softmax",
-    "relu",
-    "clipped",
-    "safe_log",
-    "doubled",
-    "greatest",
-    "least",
-    "total",
-    "product",
-]
 
 
 def graphs():
