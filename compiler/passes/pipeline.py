@@ -18,6 +18,7 @@ from fluxc.compiler.passes.merge_control import merge_control
 from fluxc.compiler.passes.share_subexpressions import share_subexpressions
 from fluxc.compiler.passes.simplify import simplify
 from fluxc.compiler.passes.simplify_control import simplify_control
+from fluxc.compiler.passes.split_gaps import split_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +30,7 @@ __all__ = ["ONCE", "PASSES", "REPEATED", "Pass", "Watch", "everywhere", "optimiz
 Pass: TypeAlias = "Callable[[Graph], Graph]"  # noqa: S105, no password
 Watch: TypeAlias = "Callable[[str, Graph], None]"
 
-ONCE: tuple[Pass, ...] = (inline_calls, merge_control, drop_dead_code)
+ONCE: tuple[Pass, ...] = (inline_calls, merge_control, drop_dead_code, split_gaps)
 REPEATED: tuple[Pass, ...] = (
     fold_constants,
     simplify,
