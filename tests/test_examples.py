@@ -46,8 +46,23 @@ def test_the_longest_gradients_are_of_wrong_labels(tmp_path):
     assert found >= 0.8 * wrong
 
 
-def test_the_transformations_of_the_docs_compile(tmp_path):
-    text = (ROOT / "docs" / "transformations.md").read_text()
+def test_a_recurrent_network_recites_its_rhyme(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "char_rnn.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "lines of the rhyme: 4 of 4" in result.stdout
+
+
+def test_a_learned_field_is_followed_in_as_many_steps_as_the_error_asks_for(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "neural_ode.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    few, many = map(int, re.findall(r": (\d+) steps", result.stdout))
+    assert few < many
+    assert float(re.search(r"the truth: ([\d.]+)", result.stdout)[1]) < 0.1
+
+
+@pytest.mark.parametrize("page", ["transformations", "control-flow"])
+def test_the_code_of_the_docs_compiles(page, tmp_path):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     (tmp_path / "page.py").write_text(code)
     fluxc = (sys.executable, "-m", "fluxc.compiler")
