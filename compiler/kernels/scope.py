@@ -90,8 +90,8 @@ class Run:
     prepared: bool
     order: int
     group: int
-    reads: frozenset[Buffer]
-    writes: frozenset[Buffer]
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,8 +109,8 @@ class Control:
     prepared: bool
     order: int
     group: int
-    reads: frozenset[Buffer]
-    writes: frozenset[Buffer]
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
     depth: int
     counter: Symbol | None = None
     trips: Size = 0
@@ -131,9 +131,14 @@ def walk_steps(steps: Iterable[Step]) -> Iterator[Run]:
 
 
 def _run(kernel: Kernel, *, prepared: bool, order: int, group: int) -> Run:
-    reads = {e.buffer for e in walk(*kernel_roots(kernel)) if isinstance(e, Load)}
-    writes = {s.buffer for s in kernel_stores(kernel)}
-    return Run(kernel, prepared, order, group, frozenset(reads), frozenset(writes))
+    reads = _each(e.buffer for e in walk(*kernel_roots(kernel)) if isinstance(e, Load))
+    writes = _each(s.buffer for s in kernel_stores(kernel))
+    return Run(kernel, prepared, order, group, reads, writes)
+
+
+def _each(buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
+    """Each buffer once, in an order that no address decides: places in memory follow from it."""
+    return tuple(dict.fromkeys(buffers))
 
 
 class Scope:
@@ -369,7 +374,7 @@ class _Nesting:
             own = {self.memory.root(b) for b in step.writes}
             outer.moved |= own
             if prepared:
-                self.made |= writes
+                self.made.update(writes)
             moved = replace(
                 step, prepared=prepared, order=self.work.order, group=self.group,
                 reads=reads, writes=writes,
@@ -377,8 +382,8 @@ class _Nesting:
             self.ahead.append(moved)
         return tuple(scope.steps)
 
-    def _outside(self, buffers: Iterable[Buffer]) -> frozenset[Buffer]:
-        return frozenset(self.bound.get(b, b) for b in buffers)
+    def _outside(self, buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
+        return _each(self.bound.get(b, b) for b in buffers)
 
     def _control(
         self,
@@ -392,12 +397,12 @@ class _Nesting:
         ahead = {b for s in self.ahead for b in s.writes}
         inside = [s for body in bodies for s in body]
         visible = {*self.bound.values(), *ahead}
-        given = {self.outer.works.buffer(v) for v in self.work.operands if v is not None}
-        reads = {b for s in inside for b in self._outside(s.reads) if b in visible} | given
-        outs = {self.outer.works.buffer(v) for v in self.node.outputs}
+        given = [self.outer.works.buffer(v) for v in self.work.operands if v is not None]
+        reads = [b for s in inside for b in self._outside(s.reads) if b in visible]
+        outs = _each(self.outer.works.buffer(v) for v in self.node.outputs)
         return Control(
             kind, bodies, self.work.prepared, self.work.order, self.group,
-            frozenset(reads), frozenset(outs), self.outer.depth, counter, trips, decides,
+            _each([*reads, *given]), outs, self.outer.depth, counter, trips, decides,
         )  # fmt: skip
 
 
