@@ -581,3 +581,26 @@ def test_a_model_file_with_a_loop_prints_at_every_stage(tmp_path):
     for stage in driver.STAGES:
         if stage not in ("triton", "ptx"):
             assert driver.print_stage(spec, stage)
+
+
+def test_one_name_with_two_ranges_in_two_entries_is_two_kernels():
+    """Code for sizes that are multiples of 64 has no tails."""
+    more = lambda x: x + 1
+    specs = [
+        trace_exports(
+            [named(name, more, fx.types.TensorSpec(fx.types.as_dtype("f32"), (size,)))], {}
+        )
+        for name, size in (("even", fx.dim("n", multiple_of=64)), ("every", fx.dim("n")))
+    ]
+    from fluxc.compiler.ir.entry import ModelSpec
+
+    package = build(ModelSpec(tuple(s.entries[0] for s in specs), ()), "native")
+    x = RNG.normal(size=67).astype("f4")
+    np.testing.assert_array_equal(package.Model().every(x), x + 1)
+    np.testing.assert_array_equal(package.Model().even(x[:64]), x[:64] + 1)
+
+
+def named(name, f, *specs):
+    made = typed(f, *specs)
+    made.name = name
+    return made

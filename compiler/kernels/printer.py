@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluxc.compiler.ir.dims import Symbol
 from fluxc.compiler.kernels.kernel import (
     Apply,
     Const,
@@ -82,7 +83,7 @@ class _KernelPrinter:
         lines = [f"{kind} {kernel.name}({arguments})"]
         symbols = kernel_symbols(kernel)
         if symbols:
-            lines.append(f"  sizes {', '.join(s.name for s in symbols)}")
+            lines.append(f"  sizes {', '.join(map(_range, symbols))}")
         if schedule is not None:
             lines.append(f"  {self._schedule(schedule)}")
         if isinstance(kernel, Sort):
@@ -208,6 +209,14 @@ class _Texts:
             return f"{e.dtype}({_bare(args[0])})"
         attrs = [f"{k}={v}" for k, v in e.attrs.items()]
         return f"{e.op}({', '.join([_bare(a) for a in args] + attrs)})"
+
+
+def _range(s: Symbol) -> str:
+    """A named size and what it may be: code that relies on it serves no other range."""
+    low = "" if s.min == 0 else f"{s.min} <= "
+    high = "" if s.max == Symbol(s.name).max else f" <= {s.max}"
+    multiple = "" if s.multiple_of == 1 else f" multiple of {s.multiple_of}"
+    return f"{low}{s.name}{high}{multiple}"
 
 
 def _bare(text: str) -> str:
