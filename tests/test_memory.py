@@ -9,7 +9,7 @@ from random_graphs import random_graph
 from fluxc.compiler.ir.dims import dim, evaluate_size, product
 from fluxc.compiler.kernels.kernel import kernel_symbols
 from fluxc.compiler.kernels.memory import ALIGNMENT, Tenant, arrange
-from fluxc.compiler.kernels.program import ArenaAt
+from fluxc.compiler.kernels.program import ArenaAt, Choice, Loop, While
 
 n, m = dim("n"), dim("m", min=1, max=100, multiple_of=4)
 sizes = st.sampled_from([0, 4, 60, 64, 4096, n, 4 * n, 4 * n + 256, 4 * n * m, 16 * m, n * n])
@@ -59,12 +59,26 @@ def test_the_programs_of_random_graphs_stay_within_their_arena():
     for _ in range(40):
         program = planned(random_graph(rng, 20, differentiable=False))
         values = {s.name: int(rng.integers(max(s.min, 1), 20)) for s in program.symbols}
-        for launch in program.run:
-            checked += sum(
-                _is_inside(launch, i, program, values) for i in range(len(launch.places))
-            )
+        for launch, at in _launches(program.run, values):
+            checked += sum(_is_inside(launch, i, program, at) for i in range(len(launch.places)))
 
     assert checked > 20
+
+
+def _launches(steps, values):
+    """Every launch, with the sizes and the first and the last values of the counters around it."""
+    for step in steps:
+        match step:
+            case Loop():
+                trips = evaluate_size(step.trips, values)
+                for counter in {0, trips - 1} if trips > 0 else ():
+                    yield from _launches(step.body, values | {step.counter.name: counter})
+            case While():
+                yield from _launches((*step.test, *step.body), values)
+            case Choice():
+                yield from _launches([s for branch in step.branches for s in branch], values)
+            case _:
+                yield step, values
 
 
 def _is_inside(launch, position, program, values):

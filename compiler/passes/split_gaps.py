@@ -111,7 +111,8 @@ def _part(r: Rewriter, n: Node, parts: tuple[_Part, ...]) -> Value:
         limits=w.type.shape,
         steps=(1, 1, *(p.step for p in parts)),
     )
-    attrs = n.attrs | {
+    attrs = {
+        **n.attrs,
         "low": tuple(p.low for p in parts),
         "high": tuple(p.high for p in parts),
         "dilation": tuple(p.dilation for p in parts),
