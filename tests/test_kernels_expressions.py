@@ -137,7 +137,7 @@ def row_sums(suffix=""):
 def test_text_is_canonical():
     expected = """\
 nest norms(b0: f32[n, 6], b1: f32[n])
-  sizes n
+  sizes 1 <= n
   rows i0 < n
   pass i1 < 6
     x0 = b0[i0, i1]
