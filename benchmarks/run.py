@@ -21,9 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CASE = Path(__file__).with_name("fluxc_case.py")
-WORKLOADS = ("mlp_b1", "mlp_b256", "gemm_128x3072x768", "gemm_1024x1024x1024", "train_mlp_b256")
+WORKLOADS = ("mlp_b1", "mlp_b256", "train_mlp_b256", "gemm_128x3072x768")
 TRAINING_PEERS = ("torch_eager", "torch_compile", "jax_jit")
-PEERS = (*TRAINING_PEERS, "onnxruntime", "openvino")
+PEERS = ("torch_eager", "torch_compile", "aot_inductor", "jax_jit", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
