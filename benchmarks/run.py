@@ -153,13 +153,13 @@ def main():
     a.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
     args = a.parse_args()
 
-    from contraction import contraction_table, peak_gflops
+    from contraction import peak_gflops
 
     peak = {threads: peak_gflops(threads) for threads in (1, 2)}
     date = time.strftime("%Y-%m-%d")
     sections = [HEADER.format(machine=machine(), date=date, one=peak[1], two=peak[2])]
     sections += ["## The digits model", digits_table(digits_section())]
-    sections += ["## Matrix products, one thread, constant weights, f32", contraction_table()]
+    sections += ["## Matrix products, one thread, constant weights, f32", contraction_section()]
     if args.harness and args.peer_python:
         workdir = Path(tempfile.gettempdir()) / "fluxc_peers"
         setting = Setting(args.harness.resolve(), args.peer_python, workdir)
