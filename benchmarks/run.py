@@ -144,6 +144,13 @@ def digits_table(row):
     return table(["what", "measured", "budget"], budget)
 
 
+def contraction_section():
+    """The table of matrix products, from a process of its own in which NumPy too has one thread."""
+    command = [sys.executable, Path(__file__).with_name("contraction.py")]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return text[text.index("|") :].strip()
+
+
 def main():
     as_written = argparse.RawDescriptionHelpFormatter
     a = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
