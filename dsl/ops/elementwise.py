@@ -408,13 +408,13 @@ def _float_pair(x: TensorLike, y: TensorLike) -> tuple[Tensor, Tensor]:
 
 
 def hypot(x: TensorLike, y: TensorLike) -> Tensor:
-    """sqrt(x**2 + y**2) without overflow; the gradient at (0, 0) is 0."""
+    """sqrt(x**2 + y**2) without overflow; infinite beside NaN too; the gradient at (0, 0) is 0."""
     a, b = _float_pair(x, y)
     a, b = abs(a), abs(b)
     big, small = maximum(a, b), minimum(a, b)
     plain = (big == 0) | isinf(big)
     ratio = where(plain, 0.0, small / where(plain, 1.0, big))
-    return big * sqrt(1.0 + ratio * ratio)
+    return where(isinf(a) | isinf(b), math.inf, big * sqrt(1.0 + ratio * ratio))
 
 
 def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
