@@ -1,4 +1,9 @@
-"""What the tests say at the end of a run."""
+"""What the tests say at the end of a run, and that two runs of one tree draw the same examples."""
+
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 COUNTS = "random programs"
 """The property by which a test counts them: (how many it compared, how many were trivial)."""
