@@ -1,4 +1,4 @@
-"""Computes the polynomials of `compiler/backends/llvm/coefficients.py` and prints that file.
+"""Computes the polynomials of `compiler/functions/coefficients.py` and prints that file.
 
 Method: the smooth factor left when the leading terms of a series are taken out is interpolated at
 Chebyshev nodes in 60 digits (within a small factor of the best polynomial of its degree), converted
@@ -6,7 +6,7 @@ to powers, and rounded.  The degree is the lowest for which the whole function's
 10 times as many points stays under a sixteenth (f64: an eighth) of a unit in the last place; where
 the rounding of the coefficients forbids that, under twice or four times as much.
 
-Needs mpmath.  Run: python benchmarks/fit_polynomials.py > compiler/backends/llvm/coefficients.py
+Needs mpmath.  Run: python benchmarks/fit_polynomials.py > compiler/functions/coefficients.py
 """
 
 from __future__ import annotations

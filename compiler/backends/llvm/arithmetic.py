@@ -13,57 +13,23 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from fluxc.compiler.backends.llvm.values import features, intrinsic
-from fluxc.compiler.ir.types import f32, f64, i32, i64
+from fluxc.compiler.functions.floats import BIAS, MANTISSA, high_bits
+from fluxc.compiler.ir.types import f32, f64
 
 if TYPE_CHECKING:
-    from fluxc.compiler.backends.llvm.coefficients import Table
     from fluxc.compiler.backends.llvm.scalar import LlvmScalar
-    from fluxc.compiler.ir.types import DType
 
 __all__ = [
-    "BIAS",
-    "MANTISSA",
     "any_lane",
-    "bits_of",
     "function",
-    "high_bits",
-    "horner",
-    "integer_of",
     "internal_function",
     "outlined",
-    "power_of_two",
     "scale",
     "scale_by",
-    "sum_of_two",
     "times",
 ]
 
-MANTISSA = {32: 23, 64: 52}
-BIAS = {32: 127, 64: 1023}
-
 Function = Callable[..., "LlvmScalar"]
-
-
-def integer_of(dtype: DType) -> DType:
-    """The signed integer as wide as a float."""
-    return i32 if dtype == f32 else i64
-
-
-def bits_of(x: LlvmScalar) -> LlvmScalar:
-    return x.bitcast(integer_of(x.dtype))
-
-
-def horner(x: LlvmScalar, table: Table) -> LlvmScalar:
-    """The polynomial with these coefficients, lowest power first."""
-    *rest, result = (x.like(c) for c in table[x.dtype.bits])
-    for c in reversed(rest):
-        result = result.fma(x, c)
-    return result
-
-
-def power_of_two(n: LlvmScalar, dtype: DType) -> LlvmScalar:
-    """2**n for an integer n such that the result is a normal number."""
-    return (n + BIAS[dtype.bits]).shl(MANTISSA[dtype.bits]).bitcast(dtype)
 
 
 def scale(x: LlvmScalar, n: LlvmScalar) -> LlvmScalar:
@@ -111,13 +77,6 @@ def any_lane(condition: LlvmScalar) -> ir.Value:
 # --- pairs (high, low) of floats whose exact sum is meant
 
 
-def sum_of_two(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
-    """The rounded sum and its rounding error (Knuth)."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
-
-
 def times(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
     """The rounded product and its rounding error (Dekker where there is no fused operation)."""
     product = a * b
@@ -133,11 +92,6 @@ def times(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
 def _halves(a: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
     high = high_bits(a)
     return high, a - high
-
-
-def high_bits(a: LlvmScalar) -> LlvmScalar:
-    """`a` without the lower half of its mantissa."""
-    return (bits_of(a) & -(1 << (MANTISSA[a.dtype.bits] + 2) // 2)).bitcast(a.dtype)
 
 
 # --- functions

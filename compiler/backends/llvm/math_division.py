@@ -8,15 +8,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.backends.llvm.arithmetic import (
-    any_lane,
-    bits_of,
-    function,
-    outlined,
-    scale,
-    times,
-)
-from fluxc.compiler.backends.llvm.math_log import SMALLEST_NORMAL
+from fluxc.compiler.backends.llvm.arithmetic import any_lane, function, outlined, scale, times
+from fluxc.compiler.functions.floats import bits_of
+from fluxc.compiler.functions.logarithm import SMALLEST_NORMAL
 from fluxc.compiler.ir.types import f32, f64
 
 if TYPE_CHECKING:

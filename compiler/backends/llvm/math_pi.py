@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from fluxc.compiler.backends.llvm import coefficients as poly
-from fluxc.compiler.backends.llvm.arithmetic import bits_of, sum_of_two, times
+from fluxc.compiler.backends.llvm.arithmetic import times
+from fluxc.compiler.functions import coefficients as poly
+from fluxc.compiler.functions.floats import bits_of, sum_of_two
 
 if TYPE_CHECKING:
     from fluxc.compiler.backends.llvm.scalar import LlvmScalar

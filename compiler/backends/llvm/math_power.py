@@ -5,19 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.backends.llvm import coefficients as poly
-from fluxc.compiler.backends.llvm.arithmetic import (
-    bits_of,
-    function,
-    horner,
-    integer_of,
-    outlined,
-    scale,
-    sum_of_two,
-    times,
-)
-from fluxc.compiler.backends.llvm.math_exp import clamp, exp2, nearest
-from fluxc.compiler.backends.llvm.math_log import SMALLEST_NORMAL, log2, split
+from fluxc.compiler.backends.llvm.arithmetic import function, outlined, scale, times
+from fluxc.compiler.backends.llvm.math_exp import exp2
+from fluxc.compiler.functions import coefficients as poly
+from fluxc.compiler.functions.floats import bits_of, clamp, horner, integer_of, nearest, sum_of_two
+from fluxc.compiler.functions.logarithm import SMALLEST_NORMAL, log2, split
 from fluxc.compiler.ir.types import f32, f64, i32
 
 if TYPE_CHECKING:

@@ -13,19 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llvmlite import ir
 
-from fluxc.compiler.backends.llvm import coefficients as poly
-from fluxc.compiler.backends.llvm.arithmetic import (
-    any_lane,
-    bits_of,
-    horner,
-    integer_of,
-    internal_function,
-    outlined,
-    sum_of_two,
-)
-from fluxc.compiler.backends.llvm.math_exp import nearest
+from fluxc.compiler.backends.llvm.arithmetic import any_lane, internal_function, outlined
 from fluxc.compiler.backends.llvm.math_pi import large_argument
 from fluxc.compiler.backends.llvm.values import merge
+from fluxc.compiler.functions import coefficients as poly
+from fluxc.compiler.functions.floats import bits_of, horner, integer_of, nearest, sum_of_two
 from fluxc.compiler.ir.types import f64
 
 if TYPE_CHECKING:

@@ -1,23 +1,21 @@
 """Functions that Triton has only by way of a vendor's library, from what it has itself.
 
-Where the LLVM back end has a body in the words of `ops.scalar`, that body serves here too.
+Those that stand in `compiler.functions` serve here as they are.
 Every operation of a body gets a line of its own, so values may be used more than once.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.backends.llvm import arithmetic, math_arc, math_exp, math_log
-from fluxc.compiler.backends.llvm.arithmetic import MANTISSA, integer_of
+from fluxc.compiler.functions.arc import acos, asin, atan, atan2
+from fluxc.compiler.functions.exponential import expm1_near, tanh
+from fluxc.compiler.functions.floats import MANTISSA, bits_of, clamp, integer_of
+from fluxc.compiler.functions.logarithm import acosh, asinh, atanh, log1p
 from fluxc.compiler.ir.types import f32, f64
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from fluxc.compiler.backends.triton.scalar import TritonScalar
     from fluxc.compiler.ir.types import DType
 
@@ -45,30 +43,12 @@ __all__ = [
 ]
 
 
-def _shared(function: Callable[..., Any]) -> Callable[..., TritonScalar]:
-    """The body of a function of the LLVM back end, without what that back end wraps it in."""
-    body: Callable[..., TritonScalar] = inspect.unwrap(function)
-    return body
-
-
-acos = _shared(math_arc.acos)
-acosh = _shared(math_log.acosh)
-asin = _shared(math_arc.asin)
-asinh = _shared(math_log.asinh)
-atan = _shared(math_arc.atan)
-atan2 = _shared(math_arc.atan2)
-atanh = _shared(math_log.atanh)
-log1p = _shared(math_log.log1p)
-tanh = _shared(math_exp.tanh)
-_bits_of = _shared(arithmetic.bits_of)
-_clamp = _shared(math_exp.clamp)
-_usual_expm1 = _shared(math_exp._expm1)  # noqa: SLF001
 _EXPM1_RANGE = {32: (-18.0, 88.0), 64: (-40.0, 709.0)}
 
 
 def copysign(x: TritonScalar, y: TritonScalar) -> TritonScalar:
     sign = -1 << (x.dtype.bits - 1)
-    return (_bits_of(x) & ~sign | _bits_of(y) & sign).bitcast(x.dtype)
+    return (bits_of(x) & ~sign | bits_of(y) & sign).bitcast(x.dtype)
 
 
 def round_even(x: TritonScalar) -> TritonScalar:
@@ -93,7 +73,7 @@ def to_integer(x: TritonScalar, dtype: DType) -> TritonScalar:
 
 def expm1(x: TritonScalar) -> TritonScalar:
     low, high = _EXPM1_RANGE[x.dtype.bits]
-    usual = _usual_expm1(_clamp(x, low, high))
+    usual = expm1_near(clamp(x, low, high))
     return x.eq(0.0).select(x, x.gt(high).select(x.exp(), usual))  # keeps -0.0
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from fluxc.compiler.backends.llvm import coefficients as poly
-from fluxc.compiler.backends.llvm.arithmetic import bits_of, function, horner
-
-if TYPE_CHECKING:
-    from fluxc.compiler.backends.llvm.scalar import LlvmScalar
+from fluxc.compiler.functions import coefficients as poly
+from fluxc.compiler.functions.floats import S, bits_of, horner
 
 __all__ = ["acos", "asin", "atan", "atan2"]
 
@@ -17,7 +13,7 @@ __all__ = ["acos", "asin", "atan", "atan2"]
 LOW_EDGE, HIGH_EDGE = math.sqrt(2) - 1, math.sqrt(2) + 1
 
 
-def _angle(y: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
+def _angle(y: S, x: S) -> S:
     """The angle of (x, y) for x, y >= 0, not both 0 or both infinite, and x + y finite."""
     high, low = poly.HALF_PI[y.dtype.bits]
     steep, middle = y.gt(x * HIGH_EDGE), y.gt(x * LOW_EDGE)
@@ -30,13 +26,11 @@ def _angle(y: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
     return base + ((t * square).fma(horner(square, poly.ATAN), rest) + t)
 
 
-@function
-def atan(x: LlvmScalar) -> LlvmScalar:
+def atan(x: S) -> S:
     return _angle(x.abs(), x.like(1.0)).copysign(x)
 
 
-@function
-def atan2(y: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
+def atan2(y: S, x: S) -> S:
     a, b = y.abs(), x.abs()
     a, b = _without_limits(a, b)
     angle = _angle(a, b)
@@ -46,7 +40,7 @@ def atan2(y: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
     return angle.copysign(y)
 
 
-def _without_limits(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar]:
+def _without_limits(a: S, b: S) -> tuple[S, S]:
     """Numbers of the same angle, their sum finite, not both tiny.
 
     (0, 0) has angle 0, (inf, inf) has pi/4.
@@ -61,7 +55,7 @@ def _without_limits(a: LlvmScalar, b: LlvmScalar) -> tuple[LlvmScalar, LlvmScala
     return a * factor, b * factor
 
 
-def _half_angle(a: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar, LlvmScalar]:
+def _half_angle(a: S) -> tuple[S, S, S]:
     """(a <= 1/2, s, asin(s) - s) with s = a there, else s = sqrt((1-a)/2), acos(a) = 2 asin(s)."""
     small = a.le(0.5)
     folded = (1.0 - a) * 0.5
@@ -70,16 +64,14 @@ def _half_angle(a: LlvmScalar) -> tuple[LlvmScalar, LlvmScalar, LlvmScalar]:
     return small, s, s * z * horner(z, poly.ASIN)
 
 
-@function
-def asin(x: LlvmScalar) -> LlvmScalar:
+def asin(x: S) -> S:
     high, low = poly.HALF_PI[x.dtype.bits]
     small, s, rest = _half_angle(x.abs())
     large = high - ((s + rest) * 2.0 - low)
     return small.select(s + rest, large).copysign(x)
 
 
-@function
-def acos(x: LlvmScalar) -> LlvmScalar:
+def acos(x: S) -> S:
     high, low = poly.HALF_PI[x.dtype.bits]
     small, s, rest = _half_angle(x.abs())
     signed_s, signed_rest = s.copysign(x), rest.copysign(x)

@@ -6,33 +6,36 @@ x = 2**k * (1 + f) with 1 + f between sqrt(1/2) and sqrt(2); log(x) = k * ln 2 +
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Generic, NamedTuple
 
-from fluxc.compiler.backends.llvm import coefficients as poly
-from fluxc.compiler.backends.llvm.arithmetic import (
-    MANTISSA,
-    bits_of,
-    function,
-    horner,
-)
+from fluxc.compiler.functions import coefficients as poly
+from fluxc.compiler.functions.floats import MANTISSA, S, bits_of, horner
 
-if TYPE_CHECKING:
-    from fluxc.compiler.backends.llvm.scalar import LlvmScalar
-
-__all__ = ["Split", "acosh", "asinh", "atanh", "log", "log1p", "log2", "log10", "split"]
+__all__ = [
+    "SMALLEST_NORMAL",
+    "Split",
+    "acosh",
+    "asinh",
+    "atanh",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "split",
+]
 
 SQRT_HALF_BITS = {32: 0x3F3504F3, 64: 0x3FE6A09E667F3BCD}
 SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
 
 
-class Split(NamedTuple):
+class Split(NamedTuple, Generic[S]):
     """x = 2**k * (1 + f); k is integral, in x's dtype."""
 
-    k: LlvmScalar
-    f: LlvmScalar
+    k: S
+    f: S
 
 
-def split(x: LlvmScalar) -> Split:
+def split(x: S) -> Split[S]:
     """For finite x > 0, denormals included."""
     bits, mantissa = x.dtype.bits, MANTISSA[x.dtype.bits]
     tiny = x.lt(SMALLEST_NORMAL[bits])
@@ -44,7 +47,7 @@ def split(x: LlvmScalar) -> Split:
     return Split(k, fraction.bitcast(x.dtype) - 1.0)
 
 
-def _tail(f: LlvmScalar) -> LlvmScalar:
+def _tail(f: S) -> S:
     """log(1 + f) - f."""
     half_square = f * f * 0.5
     if f.dtype.bits == 32:
@@ -55,39 +58,35 @@ def _tail(f: LlvmScalar) -> LlvmScalar:
     return s * (half_square + z * horner(z, poly.LOG_S)) - half_square
 
 
-def _finish(x: LlvmScalar, inside: LlvmScalar) -> LlvmScalar:
+def _finish(x: S, inside: S) -> S:
     """The logarithm is `inside` for finite x > 0."""
     outside = x.lt(0.0).select(x.like(math.nan), x)
     outside = x.eq(0.0).select(x.like(-math.inf), outside)
     return (x.gt(0.0) & x.lt(math.inf)).select(inside, outside)
 
 
-@function
-def log(x: LlvmScalar) -> LlvmScalar:
+def log(x: S) -> S:
     high, low = poly.LN2[x.dtype.bits]
     k, f = split(x)
     return _finish(x, k.fma(high, f + k.fma(low, _tail(f))))
 
 
-@function
-def log2(x: LlvmScalar) -> LlvmScalar:
+def log2(x: S) -> S:
     k, f = split(x)
     return _finish(x, (f + _tail(f)).fma(1 / math.log(2), k))
 
 
-@function
-def log10(x: LlvmScalar) -> LlvmScalar:
+def log10(x: S) -> S:
     high, low = poly.LOG10_2[x.dtype.bits]
     k, f = split(x)
     return _finish(x, k.fma(high, k.fma(low, (f + _tail(f)) * (1 / math.log(10)))))
 
 
-@function
-def log1p(x: LlvmScalar) -> LlvmScalar:
+def log1p(x: S) -> S:
     return _log1p(x, x.like(0.0))
 
 
-def _log1p(x: LlvmScalar, plus: LlvmScalar) -> LlvmScalar:
+def _log1p(x: S, plus: S) -> S:
     """log(1 + x) + plus.  What the sum u = 1 + x loses, c, comes back as c / u."""
     high, low = poly.LN2[x.dtype.bits]
     u = x + 1.0
@@ -99,34 +98,31 @@ def _log1p(x: LlvmScalar, plus: LlvmScalar) -> LlvmScalar:
     return usual.select(result, outside)
 
 
-def _large(x: LlvmScalar) -> LlvmScalar:
+def _large(x: S) -> S:
     """Where 1 + x*x is x*x."""
     return x.gt(2.0 ** (MANTISSA[x.dtype.bits] // 2 + 2))
 
 
-@function
-def asinh(x: LlvmScalar) -> LlvmScalar:
+def asinh(x: S) -> S:
     a = x.abs()
     square = a * a
     inner = a + square / (1.0 + (square + 1.0).sqrt())
     return _log_of_root(a, inner).copysign(x)
 
 
-@function
-def acosh(x: LlvmScalar) -> LlvmScalar:
+def acosh(x: S) -> S:
     t = x - 1.0
     inner = t + (t * 2.0 + t * t).sqrt()
     return x.lt(1.0).select(x.like(math.nan), _log_of_root(x, inner))
 
 
-def _log_of_root(a: LlvmScalar, inner: LlvmScalar) -> LlvmScalar:
+def _log_of_root(a: S, inner: S) -> S:
     """log(1 + inner), or log(2a) where a is so large that its square need not be exact."""
     large = _large(a)
     plus = large.select(a.like(math.log(2)), 0.0)
     return _log1p(large.select(a - 1.0, inner), plus)
 
 
-@function
-def atanh(x: LlvmScalar) -> LlvmScalar:
+def atanh(x: S) -> S:
     a = x.abs()
     return (_log1p(a * 2.0 / (1.0 - a), a.like(0.0)) * 0.5).copysign(x)

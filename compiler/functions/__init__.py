@@ -1,0 +1,1 @@
+"""Elementary functions in the words of `ops.scalar`: bodies that every back end can take."""
