@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fluxc.compiler.functions.reduction import identity_of
 from fluxc.compiler.ir.dims import product
 from fluxc.compiler.ir.graph import Value
 from fluxc.compiler.ir.types import bool_, i32, i64
@@ -19,23 +20,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.kernels.kernel import Buffer, Expr, Expressions, Store
     from fluxc.compiler.kernels.work import Work, Works
 
-__all__ = ["argsort", "extremum_position", "identity_of", "running", "running_pass", "sort_kernel"]
-
-
-def identity_of(fold: str, dtype: DType) -> float | int | bool:
-    """What leaves every number of a dtype as it is: 0 for add, 1 for mul, else the other end."""
-    if fold in {"add", "mul"}:
-        one = fold == "mul"
-        return float(one) if dtype.is_float else int(one)
-    if dtype == bool_:
-        return fold == "minimum"
-    if dtype.is_float:
-        return float("-inf") if fold == "maximum" else float("inf")
-    signed = dtype.kind != "u"
-    least, greatest = (
-        (-1 << dtype.bits - 1, 1 << dtype.bits - 1) if signed else (0, 1 << dtype.bits)
-    )
-    return least if fold == "maximum" else greatest - 1
+__all__ = ["argsort", "extremum_position", "running", "running_pass", "sort_kernel"]
 
 
 # Positions of extremes.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from fluxc.compiler.backends.llvm import memory
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, number
 from fluxc.compiler.backends.llvm.sizes import I64, Sizes
+from fluxc.compiler.functions.reduction import combined
 from fluxc.compiler.ir.dims import size_bounds
 from fluxc.compiler.ir.types import bool_, f32, i64
 from fluxc.compiler.kernels.kernel import Apply, Axis, Const, Extent, Index, Load, Local
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.kernels.kernel import Buffer, Expr, Store
 
-__all__ = ["Evaluator", "Position", "combined"]
+__all__ = ["Evaluator", "Position"]
 
 Key: TypeAlias = "Axis | Local | Load"
 _PLAIN = ("", "set")  # stores that do not look at what is there
@@ -521,23 +522,6 @@ def _onto(op: str, old: LlvmScalar, x: LlvmScalar) -> LlvmScalar:
     if wide.kind == "b" and op == "add":
         return left | right
     return combined(op, left, right)
-
-
-def combined(op: str, x: LlvmScalar, y: LlvmScalar) -> LlvmScalar:
-    """One step of a reduction."""
-    match op:
-        case "add":
-            return x + y
-        case "mul":
-            return x * y
-        case "and":
-            return x & y
-        case "or":
-            return x | y
-        case "maximum":
-            return x.maximum(y)
-    assert op == "minimum", f"{op} is no reduction"
-    return x.minimum(y)
 
 
 def _nonnegative(e: Expr) -> bool:

@@ -11,18 +11,18 @@ order that depends on the schedule alone.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from llvmlite import ir
 
 from fluxc.compiler.backends.llvm import memory
-from fluxc.compiler.backends.llvm.expression import Evaluator, combined
+from fluxc.compiler.backends.llvm.expression import Evaluator
 from fluxc.compiler.backends.llvm.scalar import LlvmScalar, number
 from fluxc.compiler.backends.llvm.scope import Lanes, Scope
 from fluxc.compiler.backends.llvm.sizes import I64, Sizes
 from fluxc.compiler.backends.llvm.values import poison
+from fluxc.compiler.functions.reduction import combined, identity_of
 from fluxc.compiler.ir.dims import ceildiv, is_at_least, is_multiple_of, product
 from fluxc.compiler.ir.types import f32
 from fluxc.compiler.kernels.kernel import kernel_stores, kernel_symbols
@@ -197,7 +197,9 @@ class _Emitter:
         groups = self.schedule.unroll if spread else scope.lanes.groups if scope.lanes else 1
         start: Carried = []
         for r in p.reductions:
-            identity = number(self.b, compute_dtype(r.target.dtype), _identity(r), width)
+            identity = number(
+                self.b, compute_dtype(r.target.dtype), identity_of(r.op, r.target.dtype), width
+            )
             start += [identity.v] * groups
         for c in p.carries:
             assert not spread, "points that hand on cannot be lanes of one vector"
@@ -362,25 +364,6 @@ class _Emitter:
 def compute_dtype(dtype: DType) -> DType:
     """In what a dtype is summed: 16-bit floats in f32."""
     return f32 if dtype.is_float and dtype.bits == 16 else dtype
-
-
-def _identity(r: Reduction) -> float | bool:
-    """The number that leaves every other as it is."""
-    dtype = r.target.dtype
-    if r.op in ("add", "mul"):
-        return 0 if r.op == "add" else 1
-    if r.op in ("and", "or"):
-        return r.op == "and"
-    low, high = (-math.inf, math.inf) if dtype.is_float else _range(dtype)
-    return low if r.op == "maximum" else high
-
-
-def _range(dtype: DType) -> tuple[int, int]:
-    if dtype.kind == "b":
-        return 0, 1
-    if dtype.kind == "u":
-        return 0, 2**dtype.bits - 1
-    return -(2 ** (dtype.bits - 1)), 2 ** (dtype.bits - 1) - 1
 
 
 def _together(op: str, values: list[LlvmScalar]) -> LlvmScalar:

@@ -25,6 +25,7 @@ from fluxc.compiler.backends.triton.scalar import (
     triton_type,
 )
 from fluxc.compiler.errors import Unsupported
+from fluxc.compiler.functions.reduction import combined, identity_of
 from fluxc.compiler.ir.dims import product, size_bounds
 from fluxc.compiler.ir.types import bool_
 from fluxc.compiler.kernels.kernel import Load, kernel_symbols, operands, walk
@@ -193,7 +194,7 @@ class _NestEmitter:
         self._values(points, p)
         for r, text in values.items():
             old, new = (_raw(t, r, self.out) for t in (names[r], text))
-            self.out.let(_combine(r.op, old, new).text, names[r])
+            self.out.let(combined(r.op, old, new).text, names[r])
         for s in p.stores:
             points.store(s, BOTH)
         self.out.indent -= 1
@@ -321,39 +322,11 @@ def _typed(number: float, dtype: DType) -> str:
 def _identity(r: Reduction, out: Writer) -> TritonScalar:
     """What leaves every number of the accumulator's dtype as it is."""
     dtype = register_type(r.target.dtype)
-    number: float
-    if r.op in ("maximum", "minimum"):
-        greatest = r.op == "minimum"
-        if dtype.is_float:
-            number = math.inf if greatest else -math.inf
-        elif dtype.kind == "b":
-            number = greatest
-        elif dtype.kind == "u":
-            number = (1 << dtype.bits) - 1 if greatest else 0
-        else:
-            number = (1 << dtype.bits - 1) - 1 if greatest else -(1 << dtype.bits - 1)
-    else:
-        number = {"add": 0, "mul": 1, "and": 1, "or": 0}[r.op]
-    return constant(out, dtype, number)
+    return constant(out, dtype, identity_of(r.op, dtype))
 
 
 def _raw(text: str, r: Reduction, out: Writer) -> TritonScalar:
     return TritonScalar(text, register_type(r.target.dtype), out)
-
-
-def _combine(op: str, x: TritonScalar, y: TritonScalar) -> TritonScalar:
-    match op:
-        case "add":
-            return x + y
-        case "mul":
-            return x * y
-        case "and":
-            return x & y
-        case "or":
-            return x | y
-        case "maximum":
-            return x.maximum(y)
-    return x.minimum(y)
 
 
 def _divides(block: int, total: Size) -> bool:
