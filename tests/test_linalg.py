@@ -2,19 +2,17 @@
 
 import numpy as np
 import pytest
-from compiled import assert_agrees, compile_graphs, expected
+from compiled import compile_graphs, expected
 from golden import primitives as golden
+from golden_cases import Golden
 
 import fluxc as fx
-from dsl import run, spec_of, trace
+from dsl import run
 from fluxc import linalg
-from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir.types import f32, f64
 
-with np.load(golden.FILE) as stored:
-    GOLDEN = dict(stored)
-
+GOLDEN = Golden(golden)
 RNG = np.random.default_rng(0)
 SQUARE = RNG.normal(size=(2, 3, 5, 5))
 
@@ -22,36 +20,10 @@ SQUARE = RNG.normal(size=(2, 3, 5, 5))
 # ---- PyTorch's values
 
 
-def differentiated(name, dtype="f64"):
-    """The graph of a case: operands and a cotangent give the result and every gradient."""
-    _, function, _ = golden.CASES[name]
-    arrays = [x.astype({"f64": np.float64, "f32": np.float32}[dtype]) for x in golden.inputs(name)]
-    entry, _ = trace(lambda *xs: function(fx, *xs), *map(spec_of, arrays))
-    return vjp(entry.graph)
-
-
-def arguments(name, dtype=np.float64):
-    given = [*golden.inputs(name), golden.seed(name, GOLDEN[f"{name}.y"].shape)]
-    return [np.asarray(x, dtype) for x in given]
-
-
-def wanted(name):
-    return [GOLDEN[f"{name}.y"], *(GOLDEN[f"{name}.g{i}"] for i in range(count(name)))]
-
-
-def count(name):
-    return len(golden.CASES[name][0])
-
-
-def assert_all(got, name, dtype, context):
-    for g, w in zip(got, wanted(name), strict=True):
-        scale = 30 * max(1.0, np.abs(w).max())
-        assert_agrees(np.asarray(g), w, dtype, scale=scale, context=f"{name}, {context}")
-
-
 @pytest.mark.parametrize("name", golden.CASES)
 def test_the_interpreter_agrees_with_pytorch(name):
-    assert_all(expected(differentiated(name), arguments(name)), name, f64, "interpreted")
+    got = expected(GOLDEN.differentiated(name), GOLDEN.arguments(name))
+    GOLDEN.assert_all(got, name, f64, "interpreted")
 
 
 # Their loops and formulas are those of the others, which are compiled.
@@ -62,21 +34,23 @@ LIKE_OTHERS = {"cummin", "put_min", "qr_r", "sort_descending", "svd_wide", "svdv
 @pytest.mark.parametrize("part", range(3))
 def test_compiled_code_agrees_with_pytorch(part, tmp_path):
     names = [n for n in golden.CASES if n not in LIKE_OTHERS][part::3]
-    compiled = compile_graphs({name: differentiated(name) for name in names}, tmp_path)
+    compiled = compile_graphs({name: GOLDEN.differentiated(name) for name in names}, tmp_path)
     for threads in (1, 2):
         model = compiled.model(threads)
         for name in names:
-            got = getattr(model, name)(*arguments(name))
-            assert_all(got, name, f64, f"{threads} threads")
+            got = getattr(model, name)(*GOLDEN.arguments(name))
+            GOLDEN.assert_all(got, name, f64, f"{threads} threads")
 
 
 @pytest.mark.cc
 def test_compiled_code_agrees_with_pytorch_in_f32(tmp_path):
     names = ["sort", "put_mul", "inv", "solve", "qr_q", "svdvals", "slogdet"]
-    compiled = compile_graphs({n: differentiated(n, "f32") for n in names}, tmp_path)
+    compiled = compile_graphs({n: GOLDEN.differentiated(n, "f32") for n in names}, tmp_path)
     model = compiled.model()
     for name in names:
-        assert_all(getattr(model, name)(*arguments(name, np.float32)), name, f32, "f32")
+        GOLDEN.assert_all(
+            getattr(model, name)(*GOLDEN.arguments(name, np.float32)), name, f32, "f32"
+        )
 
 
 # ---- NumPy's values

@@ -6,19 +6,15 @@ from typing import TYPE_CHECKING
 
 from fluxc import ops
 from fluxc.losses.terms import Aggregate, epsilon, pair, xlogy
+from fluxc.tensor import as_tensor
 
 if TYPE_CHECKING:
     from fluxc.tensor import Tensor, TensorLike
 
 __all__ = [
-    "binary_focal_loss",
-    "binarycrossentropy",
-    "dice_coeff_loss",
-    "hinge_loss",
-    "logitbinarycrossentropy",
-    "squared_hinge_loss",
-    "tversky_loss",
-]
+    "binary_focal_loss", "binarycrossentropy", "dice_coeff_loss", "hinge_loss",
+    "logitbinarycrossentropy", "squared_hinge_loss", "tversky_loss",
+]  # fmt: skip
 
 
 def binarycrossentropy(
@@ -34,11 +30,26 @@ def binarycrossentropy(
 
 
 def logitbinarycrossentropy(
-    prediction: TensorLike, target: TensorLike, agg: Aggregate = ops.mean
+    prediction: TensorLike,
+    target: TensorLike,
+    agg: Aggregate = ops.mean,
+    *,
+    weight: TensorLike | None = None,
+    pos_weight: TensorLike | None = None,
 ) -> Tensor:
-    """agg((1 - target)*x - logsigmoid(x)) of logits x.  PyTorch's BCEWithLogitsLoss."""
+    """agg((1 - target)*x - logsigmoid(x)) of logits x.  PyTorch's BCEWithLogitsLoss.
+
+    weight      broadcasts to the losses and multiplies them.
+    pos_weight  broadcasts to the losses and multiplies their part with target 1:
+                -pos_weight*target*log(p) - (1 - target)*log(1 - p), p = sigmoid(x).
+    """
     y, t = pair("logitbinarycrossentropy", prediction, target)
-    return agg((1 - t) * y - ops.logsigmoid(y))
+    if pos_weight is None:
+        losses = (1 - t) * y - ops.logsigmoid(y)
+    else:
+        positive = 1 + (as_tensor(pos_weight, y.dtype) - 1) * t
+        losses = (1 - t) * y - positive * ops.logsigmoid(y)
+    return agg(losses if weight is None else losses * as_tensor(weight, y.dtype))
 
 
 def binary_focal_loss(

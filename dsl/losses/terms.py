@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.types import DType
 
-__all__ = ["Aggregate", "epsilon", "pair", "xlogx", "xlogy"]
+__all__ = ["Aggregate", "epsilon", "pair", "weighted", "xlogx", "xlogy"]
 
 Aggregate: TypeAlias = "Callable[[Tensor], Tensor]"
 
@@ -38,6 +38,17 @@ def pair(name: str, prediction: TensorLike, target: TensorLike) -> tuple[Tensor,
             got=str(t.type),
         )
     return y, as_tensor(t, y.dtype)
+
+
+def weighted(agg: Aggregate, losses: Tensor, weights: Tensor) -> Tensor:
+    """agg of losses that are multiplied by weights: a mean divides by the sum of the weights.
+
+    Where that sum is 0 the mean is 0.
+    """
+    if agg is not ops.mean:
+        return agg(losses)
+    total = ops.sum(weights)
+    return ops.sum(losses) / ops.where(total == 0, 1.0, total)
 
 
 def xlogx(x: TensorLike) -> Tensor:

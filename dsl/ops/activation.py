@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "celu", "elu", "gelu", "gelu_erf", "gelu_sigmoid", "gelu_tanh", "glu", "hardsigmoid",
     "hardswish", "hardtanh", "leakyrelu", "lisht", "logcosh", "logsigmoid", "logsoftmax", "mish",
-    "relu", "relu6", "selu", "sigmoid", "softmax", "softplus", "softshrink", "softsign", "swish",
-    "tanhshrink", "thresholdrelu", "trelu",
+    "relu", "relu6", "rrelu", "selu", "sigmoid", "sigmoid_fast", "softmax", "softplus",
+    "softshrink", "softsign", "swish", "tanh_fast", "tanhshrink", "thresholdrelu", "trelu",
 ]  # fmt: skip
 
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -38,6 +38,21 @@ def relu(x: TensorLike) -> Tensor:
 def leakyrelu(x: TensorLike, a: float = 0.01) -> Tensor:
     """x where x > 0, a*x elsewhere; derivative a at 0."""
     x = as_float(x)
+    return where(x > 0, x, a * x)
+
+
+def rrelu(x: TensorLike, lo: float = 1 / 8, hi: float = 1 / 3) -> Tensor:
+    """x where x > 0, a*x elsewhere, with a drawn anew for each element from [lo, hi).
+
+    It draws in test mode too, as Flux's does; PyTorch's then takes (lo + hi)/2.  Derivative a at 0.
+    Errors  ShapeError unless lo <= hi.
+    """
+    from fluxc.ops.random import uniform
+
+    if not lo <= hi:
+        fail(ShapeError, "rrelu: lo must not be above hi", got=f"lo={lo!r}, hi={hi!r}")
+    x = as_float(x)
+    a = lo + (hi - lo) * uniform(x.shape, dtype=x.type.dtype.name)
     return where(x > 0, x, a * x)
 
 
@@ -82,6 +97,10 @@ def _sigmoid(x: Tensor) -> Tensor:
 def _sigmoid_backward(inputs: Any, y: Tensor, dy: Tensor) -> tuple[Tensor]:
     del inputs
     return (dy * (y * (1.0 - y)),)
+
+
+sigmoid_fast = sigmoid  # Flux's name for a quick approximation: compiled code needs none
+tanh_fast = tanh
 
 
 def softplus(x: TensorLike) -> Tensor:
@@ -226,17 +245,17 @@ def softmax(x: TensorLike, axis: Any = -1) -> Tensor:
     A +inf takes everything; several share it.
     """
     x = as_float(x)
-    e = exp(_shifted(x, shift_of(x, axis)))
+    e = exp(shifted(x, shift_of(x, axis)))
     return e / sum(e, axis, keepdims=True)
 
 
 def logsoftmax(x: TensorLike, axis: Any = -1) -> Tensor:
     """log(softmax(x)) along `axis`: x - logsumexp(x), without overflow."""
     x = as_float(x)
-    z = _shifted(x, shift_of(x, axis))
+    z = shifted(x, shift_of(x, axis))
     return z - log(sum(exp(z), axis, keepdims=True))
 
 
-def _shifted(x: Tensor, shift: Tensor) -> Tensor:
+def shifted(x: Tensor, shift: Tensor) -> Tensor:
     """x - shift, where +inf less itself is 0."""
     return where(x == math.inf, 0, x - shift)

@@ -24,9 +24,10 @@ from fluxc.tensor import (
 from fluxc.trace import fail
 
 __all__ = [
-    "average", "corrcoef", "cov", "cross", "cumulative_prod", "cumulative_sum", "kron",
-    "matrix_norm", "median", "nanmax", "nanmean", "nanmin", "nanprod", "nanstd", "nansum", "nanvar",
-    "norm", "percentile", "ptp", "quantile", "trapezoid", "vander", "vecdot", "vector_norm",
+    "average", "corrcoef", "cosine_similarity", "cov", "cross", "cumulative_prod",
+    "cumulative_sum", "kron", "matrix_norm", "median", "nanmax", "nanmean", "nanmin", "nanprod",
+    "nanstd", "nansum", "nanvar", "norm", "percentile", "ptp", "quantile", "trapezoid",
+    "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 
@@ -60,6 +61,16 @@ def _cumulative(running: Any, start: int, x: TensorLike, axis: int | None, initi
 
 
 # Norms.
+
+
+def cosine_similarity(x: TensorLike, y: TensorLike, axis: int = -1, eps: float = 1e-8) -> Tensor:
+    """sum(x*y) / max(norm(x)*norm(y), eps) along `axis`; derivative 0 where a norm is 0."""
+    a = as_float(x)
+    b = as_tensor(y, a.dtype)
+    squares = sum(a * a, axis) * sum(b * b, axis)
+    small = squares <= eps * eps
+    norms = where(small, eps, sqrt(where(small, 1.0, squares)))
+    return sum(a * b, axis) / norms
 
 
 def vector_norm(
