@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "glorot_normal", "glorot_uniform", "identity_init", "kaiming_normal", "kaiming_uniform",
-    "lecun_normal", "nfan", "ones", "orthogonal", "rand", "randn", "sparse_init",
-    "truncated_normal", "zeros",
+    "lecun_normal", "nfan", "ones", "ones32", "orthogonal", "rand", "rand32", "randn", "randn32",
+    "sparse_init", "truncated_normal", "zeros", "zeros32",
 ]  # fmt: skip
 
 Shape: TypeAlias = tuple[int, ...]
@@ -70,6 +70,10 @@ def rand(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 def randn(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     """Normal, mean 0, standard deviation 1."""
     return rng.standard_normal(shape)
+
+
+# Flux's names: all initialisers give f32.
+ones32, zeros32, rand32, randn32 = ones, zeros, rand, randn
 
 
 @initialiser
@@ -149,7 +153,9 @@ def orthogonal(rng: np.random.Generator, shape: Shape, *, gain: float = 1.0) -> 
 def sparse_init(
     rng: np.random.Generator, shape: Shape, *, sparsity: float, std: float = 0.01
 ) -> np.ndarray:
-    """Normal with standard deviation std; in each row a share `sparsity` of zeros at random places.
+    """Normal with standard deviation std; for each input a share `sparsity` of zeros.
+
+    ceil(min(1, sparsity) * out) places of each column are 0, drawn at random.
 
     Errors  ValueError unless there are two axes: [out, in].
     """
