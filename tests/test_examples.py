@@ -32,6 +32,31 @@ def test_the_convolutional_network_learns_the_digits(tmp_path):
     assert float(re.search(r"accuracy: ([\d.]+)%", result.stdout)[1]) >= 98
 
 
+def test_a_line_is_fitted(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "line.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    slope, intercept = map(float, re.search(r"y = ([\d.]+)\*x \+ ([\d.]+)", result.stdout).groups())
+    assert abs(slope - 4) < 0.05
+    assert abs(intercept - 2) < 0.05
+
+
+def test_noisy_xor_is_learned_through_recorded_statistics(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "xor.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    before, after = map(float, re.search(r"([\d.]+)% -> ([\d.]+)%", result.stdout).groups())
+    assert before < 60
+    assert after >= 93
+
+
+def test_a_layer_with_its_own_derivative_learns_what_rounding_loses(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "custom_layer.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    full, trained, rounded = map(float, re.findall(r": ([\d.]+)%", result.stdout))
+    assert full >= 96
+    assert trained >= 93
+    assert rounded < trained - 1
+
+
 def test_newton_s_method_arrives_where_gradient_descent_does_not(tmp_path):
     result = run(sys.executable, ROOT / "examples" / "newton.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
