@@ -144,9 +144,9 @@ def digits_table(row):
     return table(["what", "measured", "budget"], budget)
 
 
-def contraction_section():
-    """The table of matrix products, from a process of its own in which NumPy too has one thread."""
-    command = [sys.executable, Path(__file__).with_name("contraction.py")]
+def table_of(script):
+    """The table that a script prints, from a process of its own: NumPy too has one thread."""
+    command = [sys.executable, Path(__file__).with_name(script)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return text[text.index("|") :].strip()
 
@@ -166,7 +166,11 @@ def main():
     date = time.strftime("%Y-%m-%d")
     sections = [HEADER.format(machine=machine(), date=date, one=peak[1], two=peak[2])]
     sections += ["## The digits model", digits_table(digits_section())]
-    sections += ["## Matrix products, one thread, constant weights, f32", contraction_section()]
+    sections += [COMPILE_TIME, table_of("compile_time.py")]
+    sections += [
+        "## Matrix products, one thread, constant weights, f32",
+        table_of("contraction.py"),
+    ]
     if args.harness and args.peer_python:
         workdir = Path(tempfile.gettempdir()) / "fluxc_peers"
         setting = Setting(args.harness.resolve(), args.peer_python, workdir)
@@ -197,6 +201,13 @@ f32: {one:.0f} GFLOP/s with one thread, {two:.0f} with two.
 The peers run as their makers advise (see the harness's own notes); fluxc runs what a user gets:
 `driver.compile_file`, then the package's entry called from Python with NumPy arrays and all checks,
 with a symbolic batch size."""
+
+COMPILE_TIME = """\
+## The time of compiling
+
+Seconds of one processor from tracing to the finished artifact, as a model grows: twice the length
+is twice the time. Kernels are those emitted: equal ones are emitted once, however often they are
+launched."""
 
 if __name__ == "__main__":
     main()

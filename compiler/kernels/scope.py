@@ -33,11 +33,12 @@ from fluxc.compiler.kernels.lower import lower_group
 from fluxc.compiler.kernels.work import Works
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.kernels.fuse import Group
     from fluxc.compiler.kernels.kernel import Expr, Kernel
+    from fluxc.compiler.kernels.order import Order
     from fluxc.compiler.kernels.schedule import Target
     from fluxc.compiler.kernels.work import Work
 
@@ -141,6 +142,15 @@ def _each(buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
     return tuple(dict.fromkeys(buffers))
 
 
+def _by_buffer(pairs: Iterable[tuple[Step, Iterable[Buffer]]]) -> dict[Buffer, list[Step]]:
+    """The steps of each buffer, in their order."""
+    found: dict[Buffer, list[Step]] = {}
+    for step, buffers in pairs:
+        for b in dict.fromkeys(buffers):
+            found.setdefault(b, []).append(step)
+    return found
+
+
 class Scope:
     """One graph, the entry's or a sub-graph, as steps.
 
@@ -201,10 +211,13 @@ class Scope:
     def _updates(self, updates: Mapping[Value, Value], steps: list[Step]) -> list[Step]:
         """Let memory be updated in place; where that is wrong, copies at the end."""
         copies: list[Step] = []
+        reading, writing = (
+            _by_buffer((s, s.reads) for s in steps),
+            _by_buffer((s, s.writes) for s in steps),
+        )
         for param, new in updates.items():
             old, made = self.works.buffer(param), self.works.buffer(new)
-            writers = [s for s in steps if made in s.writes]
-            readers = [s for s in steps if old in s.reads]
+            writers, readers = writing[made], reading.get(old, [])
             if self._in_place(writers, readers, old, made):
                 self.memory.same[made] = old
                 for r in readers:
@@ -461,10 +474,11 @@ def distinct_results(
 
 def _sorted(steps: list[Step], fuser: Fuser) -> list[Step]:
     """Groups after all that they depend on, else in the order of the graph."""
+    order = fuser.order
     groups: dict[int, list[Step]] = {}
     for s in steps:
-        groups.setdefault(fuser.order.find(s.group), []).append(s)
-    waits = {g: {h for h in groups if h != g and fuser.order.depends(g, h)} for g in groups}
+        groups.setdefault(order.find(s.group), []).append(s)
+    waits = {g: _sources(g, groups, order) for g in groups}
     users: dict[int, list[int]] = {g: [] for g in groups}
     for g, before in waits.items():
         for h in before:
@@ -481,6 +495,18 @@ def _sorted(steps: list[Step], fuser: Fuser) -> list[Step]:
                 heapq.heappush(ready, (groups[user][0].order, user))
     assert len(result) == len(steps), "groups depend on one another in a cycle"
     return result
+
+
+def _sources(group: int, steps: Container[int], order: Order) -> set[int]:
+    """The groups with steps that `group` runs right after, through such as have none."""
+    found: set[int] = set()
+    seen = {group}
+    waiting = [group]
+    while waiting:
+        for h in order.sources(waiting.pop()) - seen:
+            seen.add(h)
+            (found.add if h in steps else waiting.append)(h)
+    return found
 
 
 def _same_points(kernel: Kernel, old: Buffer, new: Buffer, works: Works) -> bool:
