@@ -16,10 +16,12 @@ from fluxc.ops import (
     statistics,
     update,
 )
+from fluxc.ops import attention as attention_family
 from fluxc.ops import einsum as einsum_family
 from fluxc.ops import reduce as reductions
 from fluxc.ops.activation import *  # noqa: F403
 from fluxc.ops.arrange import *  # noqa: F403
+from fluxc.ops.attention import *  # noqa: F403
 from fluxc.ops.contract import *  # noqa: F403
 from fluxc.ops.convolution import *  # noqa: F403
 from fluxc.ops.create import *  # noqa: F403
@@ -52,5 +54,6 @@ FAMILIES = (
     contract,
     einsum_family,
     convolution,
+    attention_family,
 )
 __all__ = [name for family in FAMILIES for name in family.__all__]
