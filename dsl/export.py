@@ -46,6 +46,7 @@ class ExportedFunction:
         optimizer: optim.Rule | None = None,
         wrt: Any = None,
         training: bool | None = None,
+        stateful: bool = False,
         name: str | None = None,
     ) -> None:
         if inspect.isfunction(f):
@@ -56,6 +57,7 @@ class ExportedFunction:
         self.loc: Loc | None = code and Loc(code.co_filename, code.co_firstlineno)
         self.optimizer, self.wrt = optimizer, wrt
         self.training = optimizer is not None if training is None else training
+        self.stateful = stateful or self.training
         self._check()
 
     def _check(self) -> None:
@@ -123,6 +125,7 @@ def export(
     optimizer: optim.Rule | None = None,
     wrt: Any = None,
     training: bool | None = None,
+    stateful: bool = False,
     name: str | None = None,
 ) -> Any:
     """Make a function an entry of the compiled model.
@@ -139,10 +142,14 @@ def export(
                (loss, aux...); every trainable parameter that the loss reaches is updated.
     wrt        a module, a parameter, or a list of them: only these are updated.
     training   whether dropout drops and batch statistics are used; default: with an optimizer.
+    stateful   whether an entry that does not train may assign states (`fx.State`), such as a cache
+               of keys and values; calls of it run alone.
     name       of the entry; the function's by default.
     """
     if f is None:
-        return lambda g: export(g, optimizer=optimizer, wrt=wrt, training=training, name=name)
+        return lambda g: export(
+            g, optimizer=optimizer, wrt=wrt, training=training, stateful=stateful, name=name
+        )
     if not inspect.isfunction(f):
         is_rule = isinstance(f, optim.Rule)
         raise ModelFileError(
@@ -153,7 +160,9 @@ def export(
             if is_rule
             else "@fx.export right above a def: def predict(x: ...): return model(x)",
         )
-    made = ExportedFunction(f, optimizer=optimizer, wrt=wrt, training=training, name=name)
+    made = ExportedFunction(
+        f, optimizer=optimizer, wrt=wrt, training=training, stateful=stateful, name=name
+    )
     # Kept beside the names themselves: a second def of one name hides the first.
     f.__globals__.setdefault(_REGISTRY, []).append(made)
     return made
@@ -275,7 +284,7 @@ def _with_minimum(size: Size, minimum: dict[str, int]) -> Size:
 def _trace_once(
     made: ExportedFunction, names: list[str], types: list[ir.TensorType], variables: dict[int, str]
 ) -> Traced:
-    trace = Trace(training=made.training, variables=variables, loc=made.loc)
+    trace = Trace(training=made.training, stateful=made.stateful, variables=variables, loc=made.loc)
     arguments = [Tensor(trace.builder.param(t, n)) for n, t in zip(names, types, strict=True)]
     return trace.run(lambda: _program(made, names, trace, arguments))
 

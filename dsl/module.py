@@ -127,7 +127,8 @@ class Param(Declared):
 class State(Declared):
     """A tensor that the model keeps but does not train, such as running statistics.
 
-    In arithmetic it is its value; `state.assign(x)` in a training step gives it a new one.
+    In arithmetic it is its value; `state.assign(x)` in a training step, or in an entry
+    under `fx.export(stateful=True)`, gives it a new one.
     """
 
     kind = "state"
@@ -141,12 +142,12 @@ class State(Declared):
         Errors  TraceError in test mode; ShapeError if the value does not broadcast to the state.
         """
         trace = current("a state")
-        if not trace.training:
+        if not trace.stateful:
             fail(
                 TraceError,
                 "a state is assigned in test mode, where entries change nothing",
                 got=repr(self),
-                hint="if fx.training(): state.assign(...)",
+                hint="if fx.training(): state.assign(...), or @fx.export(stateful=True)",
             )
         x = cast(as_tensor(value), self.type.dtype)
         offset = len(self.type.shape) - x.ndim

@@ -41,6 +41,7 @@ class Trace:
 
     builder:   collects the nodes; its params are the inputs, then the storages in order of use.
     training:  whether dropout drops and batch statistics are used and recorded.
+    stateful:  whether states may be assigned.
     variables: names of the model file's modules, by identity, for paths in messages.
     loc:       the export's own line.
     reads:     stored tensors that were read, by what declares them.
@@ -57,11 +58,12 @@ class Trace:
         self,
         *,
         training: bool,
+        stateful: bool = False,
         variables: dict[int, str] | None = None,
         loc: Loc | None = None,
     ) -> None:
         self.builder = Builder(infer)
-        self.training, self.loc = training, loc
+        self.training, self.stateful, self.loc = training, stateful or training, loc
         self.variables = variables or {}
         self.reads: dict[Any, Value] = {}
         self.updates: dict[Any, Value] = {}

@@ -1,6 +1,13 @@
 """Layers, under Flux's names."""
 
 from fluxc.module import Module, freeze, thaw
+from fluxc.nn.attention import (
+    KVCache,
+    MultiHeadAttention,
+    PositionEmbedding,
+    RotaryEmbedding,
+    SinusoidalEmbedding,
+)
 from fluxc.nn.basic import Chain, Dense, Embedding
 from fluxc.nn.convolution import (
     AdaptiveMaxPool,
@@ -17,6 +24,12 @@ from fluxc.nn.convolution import (
     flatten,
 )
 from fluxc.nn.normalise import BatchNorm, Dropout, LayerNorm
+from fluxc.nn.transformer import (
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "AdaptiveMaxPool",
@@ -32,11 +45,20 @@ __all__ = [
     "Embedding",
     "GlobalMaxPool",
     "GlobalMeanPool",
+    "KVCache",
     "LayerNorm",
     "MaxPool",
     "MeanPool",
     "Module",
+    "MultiHeadAttention",
+    "PositionEmbedding",
+    "RotaryEmbedding",
     "SamePad",
+    "SinusoidalEmbedding",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "flatten",
     "freeze",
     "thaw",

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir import types as ir
-from fluxc.compiler.ir.dims import Dim
-from fluxc.ops.contract import matmul
+from fluxc.compiler.ir.dims import Dim, largest
 from fluxc.ops.create import arange
-from fluxc.ops.elementwise import as_float, cos, exp, sin, where
+from fluxc.ops.einsum import einsum
+from fluxc.ops.elementwise import as_float, cos, exp, rsqrt, sin, where
 from fluxc.ops.layout import concatenate, expand_dims, stack, swapaxes
 from fluxc.ops.reduce import max, stop_gradient, sum
 from fluxc.tensor import (
     Tensor,
     TensorLike,
     as_tensor,
-    broadcast_shapes,
     cast,
     common_dtype,
+    promote,
+    scalar,
 )
 from fluxc.trace import fail
 
@@ -32,8 +34,6 @@ __all__ = [
     "attention", "dot_product_attention", "dot_product_attention_scores", "make_causal_mask",
     "merge_heads", "rotary", "sinusoidal", "split_heads",
 ]  # fmt: skip
-
-Dropout = "Callable[[Tensor], Tensor] | None"
 
 
 def attention(
@@ -68,8 +68,11 @@ def attention(
     gradients are 0.  16-bit floats are computed in f32.
     Errors    ShapeError where sizes differ, DTypeError for a mask that is not bool.
     """
-    weights = _Weights(q, k, v, bias, mask, causal, window, position, scale, dropout)
-    return weights.apply()
+    weights = attention_weights(
+        q, k, bias, mask, causal=causal, window=window, position=position, scale=scale,
+        dropout=dropout,
+    )  # fmt: skip
+    return weights.means(v)
 
 
 def dot_product_attention(
@@ -81,24 +84,21 @@ def dot_product_attention(
     mask: TensorLike | None = None,
     nheads: int = 1,
     nkvheads: int | None = None,
-    causal: bool = False,
-    window: int | None = None,
-    position: TensorLike = 0,
-    scale: TensorLike | None = None,
-    dropout: Callable[[Tensor], Tensor] | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """`attention` whose heads are neighbouring chunks of the features, and its weights.
 
-    Shapes  q [..., q_len, d], k [..., kv_len, d], v [..., kv_len, e] -> y [..., q_len, e] and
-            alpha [..., nheads, q_len, kv_len], after dropout; bias and mask as in `attention`.
-            With nkvheads the features of k and v are those of so many heads.
-    alpha costs nothing where it is not used.  Flux's fdrop is `dropout`.
-    Errors  ShapeError where heads do not divide the features.
+    Shapes   q [..., q_len, d], k [..., kv_len, d], v [..., kv_len, e] -> y [..., q_len, e] and
+             alpha [..., nheads, q_len, kv_len], after dropout; bias and mask as in `attention`.
+             With nkvheads the features of k and v are those of so many heads.
+    options  causal, window, position, scale and dropout (Flux's fdrop) as in `attention`.
+    alpha costs nothing where it is not used.
+    Errors   ShapeError where heads do not divide the features.
     """
-    kv = nheads if nkvheads is None else nkvheads
-    heads = split_heads(q, nheads), split_heads(k, kv), split_heads(v, kv)
-    weights = _Weights(*heads, bias, mask, causal, window, position, scale, dropout)
-    return merge_heads(weights.apply()), weights.alpha()
+    shared = nheads if nkvheads is None else nkvheads
+    heads = split_heads(q, nheads), split_heads(k, shared)
+    weights = attention_weights(*heads, bias, mask, **options)
+    return merge_heads(weights.means(split_heads(v, shared))), weights.alpha()
 
 
 def dot_product_attention_scores(
@@ -109,19 +109,14 @@ def dot_product_attention_scores(
     mask: TensorLike | None = None,
     nheads: int = 1,
     nkvheads: int | None = None,
-    causal: bool = False,
-    window: int | None = None,
-    position: TensorLike = 0,
-    scale: TensorLike | None = None,
-    dropout: Callable[[Tensor], Tensor] | None = None,
+    **options: Any,
 ) -> Tensor:
-    """The weights alpha of `dot_product_attention`.
+    """The weights alpha of `dot_product_attention`, with its options.
 
     Shapes  q [..., q_len, d], k [..., kv_len, d] -> [..., nheads, q_len, kv_len].
     """
-    keys = split_heads(k, nheads if nkvheads is None else nkvheads)
-    heads = split_heads(q, nheads), keys, keys
-    return _Weights(*heads, bias, mask, causal, window, position, scale, dropout).alpha()
+    heads = split_heads(q, nheads), split_heads(k, nheads if nkvheads is None else nkvheads)
+    return attention_weights(*heads, bias, mask, **options).alpha()
 
 
 def split_heads(x: TensorLike, nheads: int) -> Tensor:
@@ -159,66 +154,114 @@ def make_causal_mask(x: TensorLike, axis: int = -2) -> Tensor:
     return places <= expand_dims(places, 1)
 
 
-class _Weights:
-    """The weights of attention, not yet divided by their sums: e = exp(logits - max)."""
+def attention_weights(
+    q: TensorLike,
+    k: TensorLike,
+    bias: TensorLike | None = None,
+    mask: TensorLike | None = None,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    position: TensorLike = 0,
+    scale: TensorLike | None = None,
+    dropout: Callable[[Tensor], Tensor] | None = None,
+) -> AttentionWeights:
+    """The weights of `attention`."""
+    met = common_dtype(as_float(q), as_float(k))
+    wide = ir.f32 if met.bits == 16 else met
+    queries, keys = as_tensor(q, wide), as_tensor(k, wide)
+    groups = _groups(queries, keys)
+    products = _by_heads("...gqd,...kd->...gqk", _apart(queries, groups), keys, groups)
+    logits = products * _factor(scale, queries)
+    seen = _near(logits.shape[-2:], queries.shape[:-3], causal, window, position)
+    if bias is not None:
+        added = as_tensor(bias, wide)
+        _check_broadcasts(added, logits, groups, "bias")
+        logits = logits + _apart(added, groups)
+    if mask is not None:
+        given = as_tensor(mask)
+        _check_mask(given, logits, groups)
+        seen = given if seen is None else seen & given
+    if seen is not None:
+        logits = where(_apart(seen, groups), logits, -math.inf)
+    e = exp(logits - _shift(logits))
+    total = sum(e, -1, keepdims=True)
+    dropped = e if dropout is None else _dropped(dropout, e)
+    # The sum of a query that sees no key is 0: so are its weights.
+    return AttentionWeights(dropped, where(total == 0, 1.0, total), groups, met)
 
-    def __init__(
-        self,
-        q: TensorLike,
-        k: TensorLike,
-        v: TensorLike,
-        bias: TensorLike | None,
-        mask: TensorLike | None,
-        causal: bool,
-        window: int | None,
-        position: TensorLike,
-        scale: TensorLike | None,
-        dropout: Callable[[Tensor], Tensor] | None,
-    ) -> None:
-        met = common_dtype(as_float(q), as_float(k), as_float(v))
-        wide = ir.f32 if met.bits == 16 else met
-        q, k, self.v = (as_tensor(x, wide) for x in (q, k, v))
-        _check_operands(q, k, self.v)
-        self.dtype = met
-        self.groups = _groups(q, k)
-        factor = 1 / math.sqrt(_features(q)) if scale is None else as_tensor(scale, wide)
-        logits = self._apart(matmul(self._together(q), swapaxes(k, -1, -2)) * factor)
-        if bias is not None:
-            logits = _joined(logits, as_tensor(bias, wide), "bias")
-        seen = _seen(logits, mask, causal, window, position)
-        if seen is not None:
-            logits = where(seen, logits, -math.inf)
-        e = exp(logits - _shift(logits))
-        total = sum(e, -1, keepdims=True)
-        # The sum of a query that sees no key is 0: so are its weights.
-        self.total = where(total == 0, 1.0, total)
-        self.e = e if dropout is None else _dropped(dropout, e)
 
-    def apply(self) -> Tensor:
-        """The weighted means of v."""
-        means = self._apart(matmul(self._together(self.e), self.v)) / self.total
-        return cast(means, self.dtype)
+@dataclass(frozen=True)
+class AttentionWeights:
+    """exp(logits - max) [..., heads, q_len, kv_len] and what they are divided by.
+
+    Dividing the means of the values by it, rather than the weights, is less work.
+    groups: how many heads of queries share one of keys.  Where it is not 1 the heads are two axes,
+            [..., kv_heads, groups, q_len, kv_len].
+    dtype:  of queries and keys.
+    """
+
+    e: Tensor
+    total: Tensor
+    groups: int
+    dtype: ir.DType
+
+    def means(self, v: TensorLike) -> Tensor:
+        """The weighted means of values [..., kv_heads, kv_len, d]."""
+        values = as_float(v)
+        heads = self.e.shape[:-2] if self.groups == 1 else self.e.shape[:-3]
+        fits = values.ndim == len(heads) + 2 and values.shape[-2] == self.e.shape[-1]
+        if not fits or values.shape[-3:-2] != heads[-1:]:
+            fail(
+                ShapeError,
+                "attention: the values do not fit the keys",
+                expected=f"[..., {', '.join(map(str, (*heads[-1:], self.e.shape[-1])))}, d]",
+                got=str(values.type),
+            )
+        means = _by_heads("...gqk,...kd->...gqd", self.e, values, self.groups) / self.total
+        return cast(_together(means, self.groups), promote(self.dtype, values.type.dtype))
 
     def alpha(self) -> Tensor:
-        return cast(self.e / self.total, self.dtype)
+        """The weights themselves, [..., heads, q_len, kv_len]."""
+        return cast(_together(self.e / self.total, self.groups), self.dtype)
 
-    def _together(self, x: Tensor) -> Tensor:
-        """[..., heads, q_len, n] -> [..., kv_heads, heads / kv_heads * q_len, n]."""
-        if self.groups == 1:
-            return x
-        *lead, heads, rows, n = x.shape
-        return x.reshape((*lead, heads // self.groups, rows * self.groups, n))
 
-    def _apart(self, x: Tensor) -> Tensor:
-        """Undoes `_together`."""
-        if self.groups == 1:
-            return x
-        *lead, heads, rows, n = x.shape
-        return x.reshape((*lead, heads * self.groups, rows // self.groups, n))
+def _by_heads(pattern: str, x: Tensor, y: Tensor, groups: int) -> Tensor:
+    """Products head by head, where `groups` heads of x, axis g of the pattern, share one of y."""
+    if groups != 1:
+        return einsum(pattern, x, y)
+    return einsum(pattern.replace("g", ""), x, y)
+
+
+def _apart(x: Tensor, groups: int) -> Tensor:
+    """[..., heads, m, n] -> [..., heads / groups, groups, m, n]; one head for all is for all."""
+    if groups == 1 or x.ndim < 3:
+        return x
+    *lead, heads, m, n = x.shape
+    split = (1, 1) if heads == 1 else (heads // groups, groups)
+    return x.reshape((*lead, *split, m, n))
+
+
+def _together(x: Tensor, groups: int) -> Tensor:
+    """Undoes `_apart`."""
+    if groups == 1:
+        return x
+    *lead, heads, _, m, n = x.shape
+    return x.reshape((*lead, heads * groups, m, n))
+
+
+def _factor(scale: TensorLike | None, q: Tensor) -> TensorLike:
+    """What the products are multiplied by."""
+    if scale is not None:
+        return as_tensor(scale, q.dtype)
+    size = largest(q.shape[-1], 1)
+    return 1 / math.sqrt(size) if isinstance(size, int) else rsqrt(as_tensor(size, q.dtype))
 
 
 def _shift(logits: Tensor) -> Tensor:
     """The greatest logit of a row, or 0 where all are -inf."""
+    if logits.shape[-1] == 0:
+        return scalar(0.0, logits.type.dtype)
     greatest = max(stop_gradient(logits), -1, keepdims=True)
     return where(greatest == -math.inf, 0.0, greatest)
 
@@ -234,27 +277,15 @@ def _dropped(dropout: Callable[[Tensor], Tensor], e: Tensor) -> Tensor:
     return dropout(e)
 
 
-def _features(q: Tensor) -> Size:
-    return q.shape[-1]
-
-
-def _check_operands(q: Tensor, k: Tensor, v: Tensor) -> None:
-    ranks = {x.ndim for x in (q, k, v)}
-    fits = len(ranks) == 1 and min(ranks) >= 2
-    if not fits or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        fail(
-            ShapeError,
-            "attention: queries, keys and values do not fit each other",
-            expected="[..., heads, q_len, d], [..., kv_heads, kv_len, d], "
-            "[..., kv_heads, kv_len, e]",
-            got=f"{q.type}, {k.type}, {v.type}",
-        )
-    if q.ndim >= 3 and k.shape[-3] != v.shape[-3]:
-        fail(ShapeError, "attention: keys and values differ in heads", got=f"{k.type}, {v.type}")
-
-
 def _groups(q: Tensor, k: Tensor) -> int:
     """How many heads of queries share one of keys."""
+    if q.ndim != k.ndim or q.ndim < 2 or q.shape[-1] != k.shape[-1]:
+        fail(
+            ShapeError,
+            "attention: queries and keys do not fit each other",
+            expected="[..., heads, q_len, d], [..., kv_heads, kv_len, d]",
+            got=f"{q.type}, {k.type}",
+        )
     if q.ndim < 3 or q.shape[-3] == k.shape[-3]:
         return 1
     heads, shared = q.shape[-3], k.shape[-3]
@@ -262,63 +293,55 @@ def _groups(q: Tensor, k: Tensor) -> int:
         fail(
             ShapeError,
             "attention: the heads of the keys do not divide those of the queries",
-            got=f"{q.type} and {k.type}",
+            got=f"{q.type}, {k.type}",
         )
     return heads // shared
 
 
-def _joined(logits: Tensor, bias: Tensor, what: str) -> Tensor:
-    _check_broadcasts(logits, bias, what)
-    return logits + bias
-
-
-def _check_broadcasts(logits: Tensor, x: Tensor, what: str) -> None:
-    if x.ndim > logits.ndim or broadcast_shapes(x.shape, logits.shape) != logits.shape:
+def _check_broadcasts(x: Tensor, logits: Tensor, groups: int, what: str) -> None:
+    *lead, m, n = logits.shape
+    wanted = (*lead, m, n) if groups == 1 else (*lead[:-2], lead[-2] * groups, m, n)
+    paired = zip(reversed(x.shape), reversed(wanted), strict=False)
+    if x.ndim > len(wanted) or any(s not in (1, t) for s, t in paired):
         fail(
             ShapeError,
             f"attention: the {what} does not broadcast to the logits",
-            expected=f"[..., heads, q_len, kv_len] = {logits.type}",
+            expected=f"[..., heads, q_len, kv_len] = {logits.type.with_shape(*wanted)}",
             got=str(x.type),
         )
 
 
-def _seen(
-    logits: Tensor,
-    mask: TensorLike | None,
-    causal: bool,
-    window: int | None,
-    position: TensorLike,
-) -> Tensor | None:
-    """Which keys a query sees, or None where it sees all."""
-    seen = _near(logits, causal, window, position)
-    if mask is None:
-        return seen
-    given = as_tensor(mask)
-    if given.type.dtype != ir.bool_:
+def _check_mask(mask: Tensor, logits: Tensor, groups: int) -> None:
+    if mask.type.dtype != ir.bool_:
         fail(
             DTypeError,
             "attention: a mask says which keys are seen",
             expected="bool",
-            got=str(given.type),
+            got=str(mask.type),
             hint="mask != 0; floats that are added are a bias",
         )
-    _check_broadcasts(logits, given, "mask")
-    return given if seen is None else seen & given
+    _check_broadcasts(mask, logits, groups, "mask")
 
 
-def _near(logits: Tensor, causal: bool, window: int | None, position: TensorLike) -> Tensor | None:
-    """What causal and window let through."""
+def _near(
+    size: tuple[Size, ...],
+    batch: tuple[Size, ...],
+    causal: bool,
+    window: int | None,
+    position: TensorLike,
+) -> Tensor | None:
+    """Which keys causal and window let a query see, or None where they let all."""
     if window is not None and (isinstance(window, bool) or window < 1):
         fail(ShapeError, f"attention: window={window!r}", expected="an integer >= 1")
     if not causal and window is None:
         return None
-    rows, columns = logits.shape[-2:]
-    query = expand_dims(places(position, rows, logits.shape[:-3]), -1)
+    rows, columns = size
+    query = expand_dims(places(position, rows, batch), -1)
     key = arange(columns)
     seen = key <= query if causal else None
     if window is not None:
         after = key > query - window
-        seen = after & (seen if seen is not None else key < query + window)
+        seen = after & (key < query + window if seen is None else seen)
     return seen
 
 
@@ -385,8 +408,8 @@ def rotary(
             got=str(x.type),
         )
     wide = ir.f32 if x.type.dtype.bits == 16 else x.type.dtype
-    where_ = places(position, x.shape[-2], x.shape[:-3])
-    angle = _angles(where_, turned // 2, base, wide)
+    at = places(position, x.shape[-2], x.shape[:-3])
+    angle = _angles(at, turned // 2, base, wide)
     part = cast(x[..., :turned], wide)
     y = cast(_turned(part, cos(angle), sin(angle), interleaved=interleaved), x.type.dtype)
     return y if turned == d else concatenate([y, x[..., turned:]], -1)
