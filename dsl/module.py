@@ -154,6 +154,7 @@ class State(Declared):
         pairs = zip(x.shape, self.type.shape[max(offset, 0) :], strict=False)
         if offset < 0 or any(s not in (1, t) for s, t in pairs):
             fail(ShapeError, "assign to a state", expected=str(self.type), got=str(x.type))
+        trace.read(self, self.type)  # what an entry changes is among what it is given
         trace.updates[self] = broadcast(x, self.type.shape).value
 
 
