@@ -162,6 +162,7 @@ TRAINED = {
     "dtypes": ("train_half", 60, 0.6),
     "sequence": ("train_step", 60, 0.5),
     "smooth": ("descend", 5, 1.0),
+    "states": ("fit", 60, 0.6),
 }
 
 
