@@ -31,8 +31,11 @@ from fluxc.export import export
 from fluxc.forward import hessian, jacobian, jvp, linearize
 from fluxc.jit import compile, jit
 from fluxc.module import Module, Param, State
+from fluxc.nn import activations
 from fluxc.ops import *  # noqa: F403
 from fluxc.ops import random
+from fluxc.rebuild import destructure
+from fluxc.shapes import outputsize
 from fluxc.tensor import Tensor
 from fluxc.trace import training
 from fluxc.transforms import custom_vjp, grad, value_and_grad, vjp
@@ -54,12 +57,14 @@ __all__ = [
     "Tensor",
     "TraceError",
     "Unsupported",
+    "activations",
     "bf16",
     "bool_",
     "checkpoint",
     "compile",
     "cond",
     "custom_vjp",
+    "destructure",
     "dim",
     "export",
     "f16",
@@ -81,6 +86,7 @@ __all__ = [
     "losses",
     "nn",
     "optim",
+    "outputsize",
     "random",
     "scan",
     "switch",

@@ -530,7 +530,8 @@ def _storage(key: Any, traced: Traced, names: dict[int, str]) -> Storage:
         return Storage(key, type, "seed" if key == SEED else "step", 0.0)
     if isinstance(key, Declared):
         trainable = isinstance(key, Param) and key.trainable
-        return Storage(names[id(key)], key.type, key.kind, key.initial, trainable)
+        source = names[id(key.source)] if key.source is not None else ""
+        return Storage(names[id(key)], key.type, key.kind, key.initial, trainable, source)
     if isinstance(key, optim.Hyper):
         name = f"optimizer.{entry}.{key.name}"
         return Storage(name, type, "hyper", key.value)

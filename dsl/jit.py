@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.entry import ModelSpec
 
-__all__ = ["compile", "jit"]
+__all__ = ["Typed", "compile", "jit"]
 
 
 def jit(f: Callable[..., Any] | None = None, *, threads: int = 1) -> Any:
@@ -68,7 +68,7 @@ class Jitted:
         specs = [TensorSpec(as_dtype(a.dtype), a.shape) for a in arrays]
         own = getattr(self.f, "__name__", "")
         name = own if own.isidentifier() and own not in TAKEN and own[0] != "_" else "function"
-        entry = _Typed(self.f, name, specs)
+        entry = Typed(self.f, name, specs)
         spec = trace_exports([entry], _namespace(self.f), anywhere=True)
         model = build(spec, "native", name="jitted", threads=self.threads).Model(
             seed=0, threads=self.threads
@@ -77,7 +77,7 @@ class Jitted:
         return compiled
 
 
-class _Typed(ExportedFunction):
+class Typed(ExportedFunction):
     """A function whose types come from arguments, not from annotations."""
 
     def __init__(self, f: Callable[..., Any], name: str, specs: list[TensorSpec]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +17,30 @@ from fluxc.types import DTypeLike, as_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Self
 
     from fluxc.trace import Trace
 
-__all__ = ["Module", "Param", "State", "freeze", "is_container", "thaw", "walk"]
+__all__ = [
+    "Module", "Param", "State", "freeze", "is_container", "modules", "thaw", "trainables", "walk",
+]  # fmt: skip
 
 
 class Declared(Operators):
-    """A tensor that lives in the model.  Declaring it allocates nothing."""
+    """A tensor that lives in the model.  Declaring it allocates nothing.
 
-    kind = ""
+    source  the tensor from whose first value its own is computed, if any; see `Derived`.
+    """
+
+    kind, noun = "", ""
+    source: Declared | None = None
 
     def __init__(self, shape: Any, *, init: Any, dtype: DTypeLike) -> None:
         sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
         for s in sizes:
             if isinstance(s, bool) or not hasattr(s, "__index__") or s < 0:
                 raise ShapeError(
-                    f"{type(self).__name__}: {s!r} is not a size",
+                    f"{self.noun}: {s!r} is not a size",
                     loc=user_loc(),
                     expected="fixed sizes: integers >= 0",
                 )
@@ -46,14 +54,14 @@ class Declared(Operators):
             array = np.array(init)
             if array.shape != self.type.shape:
                 raise ShapeError(
-                    f"{type(self).__name__}: the initial value has another shape",
+                    f"{self.noun}: the initial value has another shape",
                     loc=user_loc(),
                     expected=str(self.type),
                     got=str(list(array.shape)),
                 )
             return functools.partial(_given, array)
         raise DTypeError(
-            f"{type(self).__name__}: init={init!r}",
+            f"{self.noun}: init={init!r}",
             loc=user_loc(),
             expected="a number, an array, or a function of (rng, shape) such as fx.init.randn",
         )
@@ -70,12 +78,18 @@ class Declared(Operators):
         shape = tuple(int(s) for s in self.type.shape)  # type: ignore[arg-type]
         return functools.partial(_initial, self.init, shape, self.type)
 
+    def with_dtype(self, dtype: DTypeLike) -> Self:
+        """Another tensor that is declared in the same way, of another dtype."""
+        made = copy.copy(self)
+        vars(made)["_type"] = TensorType(as_dtype(dtype), self.type.shape)
+        return made
+
     def read(self) -> Tensor:
         """Its value at this point of the program that is being traced."""
         return Tensor(current(f"the value of {self!r}").read(self, self.type))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.type})"
+        return f"{self.noun}({self.type})"
 
 
 def _given(array: np.ndarray, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -98,6 +112,19 @@ def _initial(
     return array
 
 
+def _derived(
+    source: Declared,
+    init: Callable[..., np.ndarray],
+    shape: tuple[int, ...],
+    type: TensorType,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """`init` of what the source's initialiser makes with the same generator."""
+    first = source.initial
+    filled = first(rng) if callable(first) else np.full(source.type.shape, first)  # type: ignore[type-var, arg-type]
+    return _initial(lambda _, s: init(np.asarray(filled), s), shape, type, rng)
+
+
 class Param(Declared):
     """A parameter that training changes.  In arithmetic it is its value.
 
@@ -106,7 +133,7 @@ class Param(Declared):
     trainable  False: training leaves it alone, though it is saved with the model.
     """
 
-    kind = "parameter"
+    kind, noun = "parameter", "Param"
 
     def __init__(
         self,
@@ -124,6 +151,22 @@ class Param(Declared):
         return self.declared_trainable and not self.frozen
 
 
+class Derived(Param):
+    """A parameter whose first value is computed from that of another, its `source`.
+
+    init  a function of (first value of the source, shape).
+    """
+
+    def __init__(self, source: Declared, shape: Any, init: Callable[..., np.ndarray]) -> None:
+        super().__init__(shape, init=init, dtype=source.type.dtype)
+        self.source: Declared = source
+
+    @property
+    def initial(self) -> float | Callable[[np.random.Generator], np.ndarray]:
+        shape = tuple(int(s) for s in self.type.shape)  # type: ignore[arg-type]
+        return functools.partial(_derived, self.source, self.init, shape, self.type)
+
+
 class State(Declared):
     """A tensor that the model keeps but does not train, such as running statistics.
 
@@ -131,7 +174,7 @@ class State(Declared):
     under `fx.export(stateful=True)`, gives it a new one.
     """
 
-    kind = "state"
+    kind, noun = "state", "State"
 
     def __init__(self, shape: Any, init: Any = 0.0, dtype: DTypeLike = "f32") -> None:
         super().__init__(shape, init=init, dtype=dtype)
@@ -201,6 +244,10 @@ class Module:
         """The constructor call that a layer prints as, or None for a tree of its parts."""
         return None
 
+    def children(self) -> list[tuple[str, Any]]:
+        """What a tree prints below it: names and modules, parameters, containers, functions."""
+        return list(parts(self))
+
     def __repr__(self) -> str:
         from fluxc.show import show
 
@@ -235,7 +282,9 @@ def _path(trace: Trace, module: Module) -> str:
         for own, part in subtree(owner):
             if part is module:
                 return f"{path}.{own}"
-    return trace.variables.get(id(module), type(module).__name__)
+    name = type(module).__name__
+    inside = f"{trace.path[-1][1]}.{name}" if trace.path else name
+    return trace.variables.get(id(module), inside)
 
 
 def is_container(x: Any) -> bool:
@@ -276,6 +325,23 @@ def walk(x: Any) -> Iterator[tuple[str, Declared]]:
     for path, part in subtree(x):
         if isinstance(part, Declared):
             yield path, part
+
+
+def modules(tree: Any) -> list[Module]:
+    """Every module of a tree, the tree itself first, each once, in order of definition."""
+    own = [tree] if isinstance(tree, Module) else []
+    return own + [
+        part for _, part in subtree(tree) if isinstance(part, Module) and part is not tree
+    ]
+
+
+def trainables(tree: Any, path: bool = False) -> list[Any]:
+    """The parameters that training changes, each once, in order of definition.
+
+    path  gives pairs of a path such as `layers.0.weight` and the parameter.
+    """
+    found = [(p, leaf) for p, leaf in walk(tree) if isinstance(leaf, Param) and leaf.trainable]
+    return found if path else [leaf for _, leaf in found]
 
 
 def freeze(*trees: Any) -> None:

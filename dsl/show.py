@@ -33,41 +33,32 @@ def _tree(name: str, x: Any, depth: int, lines: list[tuple[str, str]], seen: set
     comma = "," if depth else ""
     call = x.describe() if isinstance(x, Module) else None
     if call is not None or isinstance(x, Declared):
-        text = call or f"{type(x).__name__}({x.type})"
+        text = call or f"{x.noun}({x.type})"
         lines.append((head + text + comma, _count(x, seen)))
         return
+    if callable(x) and not isinstance(x, Module):
+        lines.append((head + function_name(x) + comma, ""))
+        return
     opening, closing = _brackets(x)
-    inner = [(n, p) for n, p in parts(x) if not _is_empty(p)]
-    if isinstance(x, Module) and len(inner) == 1 and inner[0][0] == "layers":
-        inner = list(parts(inner[0][1])) + _plain_functions(inner[0][1])
-        inner.sort(key=lambda pair: _position(x, pair))
+    inner = [(n, p) for n, p in _children(x) if not _is_empty(p)]
     if not inner:
         lines.append((head + opening + closing + comma, ""))
         return
     lines.append((head + opening, ""))
     for own, part in inner:
-        if isinstance(part, Module) or not callable(part):
-            _tree(own, part, depth + 1, lines, seen)
-        else:
-            lines.append(("  " * (depth + 1) + function_name(part) + ",", ""))
+        _tree(own, part, depth + 1, lines, seen)
     lines.append(("  " * depth + closing + comma, ""))
 
 
-def _position(chain: Any, pair: tuple[str, Any]) -> int:
-    layers = chain.layers
-    names = list(layers) if isinstance(layers, dict) else [str(i) for i in range(len(layers))]
-    return names.index(pair[0])
-
-
-def _plain_functions(layers: Any) -> list[tuple[str, Any]]:
-    items = layers.items() if isinstance(layers, dict) else enumerate(layers)
-    return [(str(n), f) for n, f in items if not isinstance(f, Module | Declared)]
+def _children(x: Any) -> list[tuple[str, Any]]:
+    return x.children() if isinstance(x, Module) else list(parts(x))
 
 
 def _is_empty(x: Any) -> bool:
-    return not isinstance(x, Module | Declared) and not any(
-        isinstance(p, Module | Declared) or not _is_empty(p) for _, p in parts(x)
-    )
+    """Whether it is a container without modules and parameters."""
+    if callable(x) or isinstance(x, Module | Declared):
+        return False
+    return all(_is_empty(p) for _, p in parts(x))
 
 
 def _brackets(x: Any) -> tuple[str, str]:

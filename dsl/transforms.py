@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fluxc.compiler.autodiff import pullback
 from fluxc.compiler.errors import DTypeError, ShapeError, TraceError
 from fluxc.compiler.ir.graph import Value
-from fluxc.module import Declared, Module, Param, walk
+from fluxc.module import Declared, Module, trainables
 from fluxc.tensor import Tensor, as_tensor, broadcast, cast, scalar
 from fluxc.trace import Trace, close, current, emit, emit_all, fail, user_loc
 from fluxc.tree import leaves, map_leaves, refill
@@ -37,7 +37,7 @@ class Differentiated:
 
     def _shadowed(self, tree: Any) -> Any:
         if isinstance(tree, Module):
-            for _, p in _trainable(tree):
+            for _, p in trainables(tree, path=True):
                 self._declare(p)
             return tree
         return map_leaves(self._leaf, tree)
@@ -75,16 +75,10 @@ class Differentiated:
 
         def leaf(x: Any) -> Any:
             if isinstance(x, Module):
-                return {path: Tensor(self.shadows[p]) for path, p in _trainable(x)}
+                return {path: Tensor(self.shadows[p]) for path, p in trainables(x, path=True)}
             return Tensor(self.shadows[x]) if isinstance(x, Declared) else x
 
         return [map_leaves(leaf, tree) for tree in self.arguments]
-
-
-def _trainable(module: Module) -> Iterator[tuple[str, Param]]:
-    for path, p in walk(module):
-        if isinstance(p, Param) and p.trainable:
-            yield path, p
 
 
 def or_zeros(found: Value | None, like: Value) -> Tensor:

@@ -59,7 +59,10 @@ class ElementType:
         return TensorSpec(self.dtype, tuple(dims) if isinstance(dims, tuple) else (dims,))
 
     def __call__(self, *_: Any) -> None:
-        raise DTypeError(f"{self} is a dtype, not a function", hint=f"x.astype(fx.{self})")
+        raise DTypeError(
+            f"{self} is a dtype, not a function",
+            hint=f"x.astype(fx.{self})" + f", or nn.{self}(model)" * self.dtype.is_float,
+        )
 
     def __str__(self) -> str:
         return self.dtype.name

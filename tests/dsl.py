@@ -32,7 +32,7 @@ def trace(f, *specs, namespace=None, **options):
 def first_values(storages, seed=0):
     values = {}
     for name, s in storages.items():
-        rng = np.random.default_rng([seed, *name.encode()])
+        rng = np.random.default_rng([seed, *(s.source or name).encode()])
         init = s.init(rng) if callable(s.init) else np.full(s.type.shape, s.init)
         values[name] = np.asarray(init, s.type.dtype.numpy)
     return values

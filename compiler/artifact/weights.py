@@ -41,7 +41,8 @@ def initial_value(storage: Storage, seed: int) -> np.ndarray[Any, Any]:
     if not callable(storage.init):
         value: Any = np.full(_shape(storage.type), storage.init)
     else:
-        key = hashlib.sha256(f"{seed}:{storage.name}".encode()).digest()[:16]
+        name = storage.source or storage.name
+        key = hashlib.sha256(f"{seed}:{name}".encode()).digest()[:16]
         value = storage.init(np.random.default_rng(int.from_bytes(key, "little")))
     return _stored(storage, np.asarray(value))
 

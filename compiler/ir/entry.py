@@ -27,6 +27,8 @@ class Storage:
     kind:      parameter, state, optimizer, hyper, seed or step.
     init:      the number that fills it, or a function of a NumPy generator that makes it.
     trainable: whether a training step may change it (parameters only).
+    source:    the storage whose generator `init` gets, so that both can be made of the same random
+               numbers; its own where it is empty.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Storage:
     kind: str
     init: float | Callable[[np.random.Generator], np.ndarray]
     trainable: bool = False
+    source: str = ""
 
     @property
     def in_file(self) -> bool:

@@ -1,6 +1,6 @@
 """Layers, under Flux's names."""
 
-from fluxc.module import Module, freeze, thaw
+from fluxc.module import Module, freeze, modules, thaw, trainables
 from fluxc.nn.attention import (
     KVCache,
     MultiHeadAttention,
@@ -8,7 +8,15 @@ from fluxc.nn.attention import (
     RotaryEmbedding,
     SinusoidalEmbedding,
 )
-from fluxc.nn.basic import Chain, Dense, Embedding
+from fluxc.nn.basic import Bilinear, Dense, Scale
+from fluxc.nn.combine import (
+    Chain,
+    Maxout,
+    PairwiseFusion,
+    Parallel,
+    SkipConnection,
+    activations,
+)
 from fluxc.nn.convolution import (
     AdaptiveMaxPool,
     AdaptiveMeanPool,
@@ -23,18 +31,35 @@ from fluxc.nn.convolution import (
     SamePad,
     flatten,
 )
-from fluxc.nn.normalise import BatchNorm, Dropout, LayerNorm
+from fluxc.nn.dropout import AlphaDropout, Dropout
+from fluxc.nn.embed import Embedding, EmbeddingBag
+from fluxc.nn.mode import testmode, trainmode
+from fluxc.nn.normalise import (
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+    hasaffine,
+)
+from fluxc.nn.precision import bf16, cast, f16, f32, f64
 from fluxc.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from fluxc.nn.weight_norm import WeightNorm, remove_weight_norms
+from fluxc.rebuild import destructure
+from fluxc.shapes import autosize, outputsize, sized
 
 __all__ = [
     "AdaptiveMaxPool",
     "AdaptiveMeanPool",
+    "AlphaDropout",
     "BatchNorm",
+    "Bilinear",
     "Chain",
     "Conv",
     "ConvTranspose",
@@ -43,23 +68,50 @@ __all__ = [
     "DepthwiseConv",
     "Dropout",
     "Embedding",
+    "EmbeddingBag",
     "GlobalMaxPool",
     "GlobalMeanPool",
+    "GroupNorm",
+    "InstanceNorm",
     "KVCache",
     "LayerNorm",
+    "LocalResponseNorm",
     "MaxPool",
+    "Maxout",
     "MeanPool",
     "Module",
     "MultiHeadAttention",
+    "PairwiseFusion",
+    "Parallel",
     "PositionEmbedding",
+    "RMSNorm",
     "RotaryEmbedding",
     "SamePad",
+    "Scale",
     "SinusoidalEmbedding",
+    "SkipConnection",
     "TransformerDecoder",
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "WeightNorm",
+    "activations",
+    "autosize",
+    "bf16",
+    "cast",
+    "destructure",
+    "f16",
+    "f32",
+    "f64",
     "flatten",
     "freeze",
+    "hasaffine",
+    "modules",
+    "outputsize",
+    "remove_weight_norms",
+    "sized",
+    "testmode",
     "thaw",
+    "trainables",
+    "trainmode",
 ]

@@ -10,7 +10,7 @@ from fluxc.compiler.errors import ShapeError
 from fluxc.module import Module, Param, State
 from fluxc.nn.basic import Dense
 from fluxc.nn.checks import checked_size, count, float_input
-from fluxc.nn.normalise import Dropout
+from fluxc.nn.dropout import Dropout
 from fluxc.ops.attention import attention_weights
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail

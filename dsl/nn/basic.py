@@ -1,4 +1,4 @@
-"""Chain and the fully connected layers."""
+"""Fully connected layers."""
 
 from __future__ import annotations
 
@@ -6,66 +6,35 @@ from typing import TYPE_CHECKING, Any
 
 from fluxc import init as inits
 from fluxc import ops
-from fluxc.compiler.errors import TraceError
+from fluxc.compiler.errors import ShapeError, TraceError
 from fluxc.module import Module, Param
-from fluxc.nn.checks import checked_size, count, float_input, with_activation
+from fluxc.nn.checks import (
+    bias_parameter,
+    checked_size,
+    count,
+    float_input,
+    sizes_and_activation,
+    with_activation,
+)
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from fluxc.types import DTypeLike
 
-__all__ = ["Chain", "Dense", "Embedding"]
-
-
-class Chain(Module):
-    """layers[n](... layers[1](layers[0](x))): any callable is a layer; none is the identity.
-
-    `Chain(a, b)` names its layers 0, 1; `Chain(encoder=a, decoder=b)` by keyword.
-    `chain[0]` and `chain["encoder"]` are layers, `chain[:2]` is a Chain of the same layers;
-    `len(chain)` and iteration work.  PyTorch's Sequential.
-    """
-
-    def __init__(self, *layers: Callable[..., Any], **named: Callable[..., Any]) -> None:
-        if layers and named:
-            fail(TraceError, "Chain takes layers by position or by name, not both")
-        for layer in (*layers, *named.values()):
-            if not callable(layer):
-                fail(TraceError, f"{layer!r} is not a layer", expected="something callable")
-        self.layers: Any = named or layers
-
-    def _all(self) -> tuple[Callable[..., Any], ...]:
-        return tuple(self.layers.values()) if isinstance(self.layers, dict) else self.layers
-
-    def __call__(self, x: Any) -> Any:
-        for layer in self._all():
-            x = layer(x)
-        return x
-
-    def __getitem__(self, index: int | str | slice) -> Any:
-        if isinstance(index, str):
-            return self.layers[index]
-        if not isinstance(index, slice):
-            return self._all()[index]
-        if isinstance(self.layers, dict):
-            names = list(self.layers)[index]
-            return Chain(**{name: self.layers[name] for name in names})
-        return Chain(*self.layers[index])
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __iter__(self) -> Iterator[Callable[..., Any]]:
-        return iter(self._all())
+__all__ = ["Bilinear", "Dense", "Scale"]
 
 
 class Dense(Module):
-    """y = activation(x @ weight.T + bias).  PyTorch's Linear, with an activation.
+    """A matrix and a bias, over the last axis.  PyTorch's Linear, with an activation.
+
+        y = activation(x @ weight.T + bias)
 
     Shapes  x [..., in], weight [out, in], bias [out] -> [..., out].
-    init    of the weight; biases start at 0.  bias=False: none.
+    init    of the weight; an array is the weight.
+    bias    True: starts at 0; False: none; an array or a number: its first value.
     Errors  ShapeError if the last axis of x is not `in`.
     """
 
@@ -75,7 +44,7 @@ class Dense(Module):
         out_size: int,
         activation: Callable[[Tensor], Tensor] = ops.identity,
         *,
-        bias: bool = True,
+        bias: Any = True,
         init: Any = inits.glorot_uniform,
         dtype: DTypeLike = "f32",
     ) -> None:
@@ -83,7 +52,7 @@ class Dense(Module):
         self.out_size = count("Dense: out", out_size)
         self.activation = activation
         self.weight = Param((out_size, in_size), init=init, dtype=dtype)
-        self.bias = Param((out_size,), init=0.0, dtype=dtype) if bias else None
+        self.bias = bias_parameter(bias, (out_size,), dtype)
 
     def __call__(self, x: TensorLike) -> Tensor:
         t = float_input(x, self.weight)
@@ -95,26 +64,110 @@ class Dense(Module):
         return text if self.bias is not None else f"{text[:-1]}, bias=False)"
 
 
-class Embedding(Module):
-    """Row i of the weight for each token i; one-hot rows are multiplied by it.
+class Scale(Module):
+    """A factor and a bias for each element of the last axes.
 
-    Shapes  integers [...] -> [..., d]; floats [..., n] -> [..., d]; weight [n, d].
-    Tokens must be in 0 .. n - 1: a compiled entry checks those that are its inputs.
+        y = activation(scale * x + bias)
+
+    `Scale(3)`, `Scale(4, 5)`, `Scale(3, fx.relu)`.
+    Shapes  scale and bias [*size]; x broadcasts with them, as [..., *size] does -> [..., *size].
+    init    of the scale, 1 by default; an array is the scale.
+    bias    True: starts at 0; False: none; an array or a number: its first value.
+    Errors  ShapeError if x does not broadcast.
     """
 
     def __init__(
-        self, n: int, d: int, *, init: Any = inits.randn, dtype: DTypeLike = "f32"
+        self,
+        *size: Any,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        bias: Any = True,
+        init: Any = 1.0,
+        dtype: DTypeLike = "f32",
     ) -> None:
-        self.n, self.d = count("Embedding: n", n), count("Embedding: d", d)
-        self.weight = Param((n, d), init=init, dtype=dtype)
+        self.activation: Callable[[Tensor], Tensor]
+        self.size, self.activation = sizes_and_activation("Scale", size, activation)
+        self.scale = Param(self.size, init=init, dtype=dtype)
+        self.bias = bias_parameter(bias, self.size, dtype)
 
     def __call__(self, x: TensorLike) -> Tensor:
-        t = as_tensor(x)
-        if t.type.dtype.is_integer:
-            return ops.gather_rows(self.weight, t)
-        t = float_input(t, self.weight)
-        checked_size(self, t, -1, self.n, f"[..., {self.n}]")
-        return ops.matmul(t, self.weight)
+        t = float_input(x, self.scale)
+        for own, s in zip(reversed(self.size), reversed(t.shape), strict=False):
+            if own != s and 1 not in (own, s):
+                fail(
+                    ShapeError,
+                    f"{self.describe()}: the input does not fit",
+                    expected=f"{t.type.dtype}[..., {', '.join(map(str, self.size))}]",
+                    got=str(t.type),
+                )
+        y = t * self.scale
+        return self.activation(y if self.bias is None else y + self.bias)
 
     def describe(self) -> str:
-        return f"Embedding({self.n}, {self.d})"
+        text = with_activation(f"Scale({', '.join(map(str, self.size))}", self.activation)
+        return text if self.bias is not None else f"{text[:-1]}, bias=False)"
+
+
+class Bilinear(Module):
+    """A product of two inputs.  PyTorch's Bilinear, with an activation.
+
+        z[i] = activation(x @ weight[i] @ y + bias[i])
+
+    `Bilinear((in1, in2), out)`; `Bilinear(in, out)` for two inputs of one size.
+    Called with x and y, with a tuple of them, or with x alone, which then stands for y too.
+    Shapes  x [..., in1], y [..., in2], weight [out, in1, in2], bias [out] -> [..., out].
+    init    of the weight; bias as Dense has it.
+    Errors  ShapeError if sizes do not fit or the leading axes of x and y differ.
+    """
+
+    def __init__(
+        self,
+        in_size: Any,
+        out_size: int,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        *,
+        bias: Any = True,
+        init: Any = inits.glorot_uniform,
+        dtype: DTypeLike = "f32",
+    ) -> None:
+        both = in_size if isinstance(in_size, tuple | list) else (in_size, in_size)
+        if len(both) != 2:
+            fail(ShapeError, "Bilinear takes two sizes of inputs", got=repr(in_size))
+        first, second = (count("Bilinear: in", s) for s in both)
+        self.in_size, self.out_size = (first, second), count("Bilinear: out", out_size)
+        self.activation = activation
+        self.weight = Param((self.out_size, first, second), init=init, dtype=dtype)
+        self.bias = bias_parameter(bias, (self.out_size,), dtype)
+
+    def __call__(self, x: Any, y: TensorLike | None = None) -> Tensor:
+        if y is None:
+            x, y = self._pair(x)
+        (first, second), out = self.in_size, self.out_size
+        a, b = float_input(x, self.weight), float_input(y, self.weight)
+        checked_size(self, a, -1, first, f"[..., {first}] for x")
+        checked_size(self, b, -1, second, f"[..., {second}] for y")
+        if a.shape[:-1] != b.shape[:-1]:
+            expected = f"{b.type.dtype}[{', '.join(map(str, (*a.shape[:-1], second)))}] for y"
+            fail(
+                ShapeError,
+                f"{self.describe()}: the inputs do not fit",
+                expected=expected,
+                got=str(b.type),
+            )
+        weight = as_tensor(self.weight)
+        by_first = weight.transpose(1, 0, 2).reshape(first, out * second)
+        half = ops.matmul(a, by_first).reshape((*a.shape[:-1], out, second))
+        z = ops.sum(half * ops.expand_dims(b, -2), -1)
+        return self.activation(z if self.bias is None else z + self.bias)
+
+    def _pair(self, x: Any) -> tuple[Any, Any]:
+        if not isinstance(x, tuple | list):
+            return x, x
+        if len(x) != 2:
+            fail(TraceError, f"{self.describe()} takes two inputs", got=f"{len(x)} inputs")
+        return x[0], x[1]
+
+    def describe(self) -> str:
+        first, second = self.in_size
+        sizes = first if first == second else f"({first}, {second})"
+        text = with_activation(f"Bilinear({sizes}, {self.out_size}", self.activation)
+        return text if self.bias is not None else f"{text[:-1]}, bias=False)"

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import ShapeError
+from fluxc.module import Param
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail
 
 if TYPE_CHECKING:
     from fluxc.module import Module
+    from fluxc.types import DTypeLike
 
-__all__ = ["checked_size", "count", "float_input", "function_name", "with_activation"]
+__all__ = [
+    "bias_parameter", "checked_size", "count", "float_input", "function_name",
+    "sizes_and_activation", "with_activation",
+]  # fmt: skip
 
 
 def float_input(x: TensorLike, weight: Any = None) -> Tensor:
@@ -36,6 +41,29 @@ def count(what: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         fail(ShapeError, f"{what} must be an integer >= {least}", got=repr(value))
     return int(value)
+
+
+def bias_parameter(bias: Any, shape: Any, dtype: DTypeLike) -> Param | None:
+    """What `bias=` asks for: True zeros, False none, anything else is its first value."""
+    if bias is None or bias is False:
+        return None
+    return Param(shape, init=0.0 if bias is True else bias, dtype=dtype)
+
+
+def sizes_and_activation(
+    kind: str, size: tuple[Any, ...], activation: Any
+) -> tuple[tuple[int, ...], Any]:
+    """The sizes, and the activation that may follow them: (4, 5, fx.relu), ((4, 5),)."""
+    *sizes, last = size or (None,)
+    if callable(last):
+        activation = last
+    elif last is not None:
+        sizes.append(last)
+    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
+        sizes = list(sizes[0])
+    if not sizes:
+        fail(ShapeError, f"{kind} needs at least one size")
+    return tuple(count(f"{kind}: size", s) for s in sizes), activation
 
 
 def function_name(f: Any) -> str:

@@ -1,4 +1,4 @@
-"""Normalisation and dropout."""
+"""Normalisation."""
 
 from __future__ import annotations
 
@@ -8,86 +8,56 @@ from fluxc import ops
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.dims import Size, largest, product
 from fluxc.module import Module, Param, State
-from fluxc.nn.checks import checked_size, count, float_input, with_activation
-from fluxc.ops import random
-from fluxc.ops.layout import normal_axes
+from fluxc.nn.checks import (
+    checked_size,
+    count,
+    float_input,
+    sizes_and_activation,
+    with_activation,
+)
+from fluxc.nn.mode import Moded, checked_mode
+from fluxc.ops.normalisation import widened
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail, training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BatchNorm", "Dropout", "LayerNorm"]
-
-
-class Dropout(Module):
-    """In training each element is 0 with probability p, and the others are divided by 1 - p.
-
-    In test mode it is the identity.
-    dims    axes along which elements drop independently; along the others they drop together.
-    Errors  ShapeError unless 0 <= p <= 1.
-    """
-
-    def __init__(self, p: float, *, dims: Any = None) -> None:
-        if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
-            fail(ShapeError, "Dropout: p must be a number in 0 .. 1", got=repr(p))
-        self.p, self.dims = float(p), dims
-
-    def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(x)
-        if not training() or self.p == 0:
-            return t
-        if self.p == 1:
-            return ops.zeros_like(t)
-        kept = random.uniform(self._mask_shape(t)) >= self.p
-        return ops.where(kept, t * (1 / (1 - self.p)), 0.0)
-
-    def _mask_shape(self, x: Tensor) -> tuple[Size, ...]:
-        if self.dims is None:
-            return x.shape
-        free = normal_axes(self.dims, x.ndim)
-        return tuple(s if i in free else 1 for i, s in enumerate(x.shape))
-
-    def describe(self) -> str:
-        dims = "" if self.dims is None else f", dims={self.dims}"
-        return f"Dropout({self.p:g}{dims})"
+__all__ = [
+    "BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm",
+    "hasaffine",
+]  # fmt: skip
 
 
 class LayerNorm(Module):
-    """activation(scale * (x - mean) / sqrt(var + eps) + bias) over the last len(size) axes.
+    """Normalisation of each example, over the last axes.
+
+        y = activation(scale * (x - mean) / sqrt(var + eps) + bias), with the biased variance
 
     `LayerNorm(64)`, `LayerNorm(4, 5)`, `LayerNorm(64, fx.relu)`.
     Shapes  x [..., *size], scale and bias [*size]; affine=False: neither.
+    init_scale and init_bias are first values: numbers, arrays or initialisers.
+    Errors  ShapeError if the last axes of x are not `size`.
     """
 
     def __init__(
         self,
         *size: Any,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        init_bias: Any = 0.0,
+        init_scale: Any = 1.0,
         affine: bool = True,
         eps: float = 1e-5,
-        activation: Callable[[Tensor], Tensor] = ops.identity,
     ) -> None:
-        *sizes, last = size or (None,)
-        if callable(last):
-            activation = last
-        else:
-            sizes.append(last)
-        if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-            sizes = list(sizes[0])
-        self.size = tuple(count("LayerNorm: size", s) for s in sizes)
-        if not self.size:
-            fail(ShapeError, "LayerNorm needs at least one size")
-        self.eps, self.activation = eps, activation
-        self.scale = Param(self.size, init=1.0) if affine else None
-        self.bias = Param(self.size, init=0.0) if affine else None
+        self.activation: Callable[[Tensor], Tensor]
+        self.size, self.activation = sizes_and_activation("LayerNorm", size, activation)
+        self.eps = eps
+        self.scale = Param(self.size, init=init_scale) if affine else None
+        self.bias = Param(self.size, init=init_bias) if affine else None
 
     def __call__(self, x: TensorLike) -> Tensor:
         t = float_input(x)
-        expected = f"[..., {', '.join(map(str, self.size))}]"
-        for i, s in enumerate(self.size):
-            checked_size(self, t, i - len(self.size), s, expected)
-        axes = tuple(range(-len(self.size), 0))
-        y = normalise(t, axes, self.eps)
+        y = ops.normalise(t, _last_axes(self, t, self.size), self.eps)
         if self.scale is not None:
             y = y * as_tensor(self.scale, t.dtype) + as_tensor(self.bias, t.dtype)
         return self.activation(y)
@@ -97,16 +67,169 @@ class LayerNorm(Module):
         return text if self.scale is not None else f"{text[:-1]}, affine=False)"
 
 
-def normalise(x: Tensor, axis: Any, eps: float) -> Tensor:
-    """(x - mean) / sqrt(var + eps) over axes, with the biased variance, in f32 at least."""
-    wide = as_tensor(x, "f32") if x.type.dtype.bits == 16 else x
-    centred = wide - ops.mean(wide, axis, keepdims=True)
-    var = ops.mean(centred * centred, axis, keepdims=True)
-    return as_tensor(centred * ops.rsqrt(var + eps), x.dtype)
+class RMSNorm(Module):
+    """Normalisation of each example's mean square, over the last axes.
+
+        y = activation(scale * x / sqrt(mean(x * x) + eps))
+
+    `RMSNorm(64)`, `RMSNorm(4, 5)`, `RMSNorm(64, fx.relu)`.
+    Shapes  x [..., *size], scale [*size]; affine=False: none.
+    PyTorch's RMSNorm, whose eps is by default that of the dtype.
+    Errors  ShapeError if the last axes of x are not `size`.
+    """
+
+    def __init__(
+        self,
+        *size: Any,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        init_scale: Any = 1.0,
+        affine: bool = True,
+        eps: float = 1e-5,
+    ) -> None:
+        self.activation: Callable[[Tensor], Tensor]
+        self.size, self.activation = sizes_and_activation("RMSNorm", size, activation)
+        self.eps = eps
+        self.scale = Param(self.size, init=init_scale) if affine else None
+
+    def __call__(self, x: TensorLike) -> Tensor:
+        t = float_input(x)
+        y = ops.rms_normalise(t, _last_axes(self, t, self.size), self.eps)
+        return self.activation(y if self.scale is None else y * as_tensor(self.scale, t.dtype))
+
+    def describe(self) -> str:
+        text = with_activation(f"RMSNorm({', '.join(map(str, self.size))}", self.activation)
+        return text if self.scale is not None else f"{text[:-1]}, affine=False)"
 
 
-class BatchNorm(Module):
-    """activation(scale * (x - mean) / sqrt(var + eps) + bias), channel by channel.
+def _last_axes(layer: Any, x: Tensor, size: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes that have these sizes, or a ShapeError."""
+    expected = f"[..., {', '.join(map(str, size))}]"
+    for i, s in enumerate(size):
+        checked_size(layer, x, i - len(size), s, expected)
+    return tuple(range(-len(size), 0))
+
+
+class _ByChannel(Module):
+    """A scale and a bias for each channel, axis 1, after a normalisation."""
+
+    least_axes = 2
+
+    def __init__(
+        self,
+        channels: int,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        *,
+        init_bias: Any = 0.0,
+        init_scale: Any = 1.0,
+        affine: bool = True,
+        eps: float = 1e-5,
+    ) -> None:
+        self.channels = count(f"{type(self).__name__}: channels", channels)
+        self.activation, self.eps = activation, eps
+        self.scale = Param(channels, init=init_scale) if affine else None
+        self.bias = Param(channels, init=init_bias) if affine else None
+
+    def _checked(self, x: TensorLike) -> Tensor:
+        """The input, [batch, channels, *spatial]."""
+        t = float_input(x)
+        spatial = "size, " * (self.least_axes - 2) + "..."
+        if t.ndim < self.least_axes or t.shape[1] != self.channels:
+            fail(
+                ShapeError,
+                f"{self.describe()}: the input does not fit",
+                expected=f"{t.type.dtype}[batch, {self.channels}, {spatial}]",
+                got=str(t.type),
+            )
+        return t
+
+    def _aligned(self, x: Any, like: Tensor) -> Tensor:
+        """[channels] where axis 1 of the input stands, in its dtype."""
+        return as_tensor(x, like.dtype).reshape((self.channels,) + (1,) * (like.ndim - 2))
+
+    def _finished(self, x: Tensor, mean: Tensor, var: Tensor, dtype: Any) -> Tensor:
+        """The affine step and the activation; mean and var broadcast with x."""
+        factor = ops.rsqrt(var + self.eps)
+        if self.scale is not None:
+            factor = factor * self._aligned(self.scale, x)
+        y = (x - mean) * factor
+        if self.bias is not None:
+            y = y + self._aligned(self.bias, x)
+        return self.activation(as_tensor(y, dtype))
+
+    def _arguments(self) -> str:
+        return str(self.channels)
+
+    def describe(self) -> str:
+        call = f"{type(self).__name__}({self._arguments()}"
+        options = "".join(f", {name}={value}" for name, value in self._options().items())
+        return f"{with_activation(call, self.activation)[:-1]}{options})"
+
+    def _options(self) -> dict[str, Any]:
+        """Keywords that are not at their defaults."""
+        return {} if self.scale is not None else {"affine": False}
+
+
+class _Recording(_ByChannel, Moded):
+    """A normalisation that may record statistics in training, for use in test."""
+
+    def __init__(
+        self,
+        channels: int,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        *,
+        track_stats: bool,
+        active: bool | None,
+        momentum: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(channels, activation, **options)
+        self.active, self.momentum = checked_mode(active), momentum
+        self.mean = State(channels, init=0.0) if track_stats else None
+        self.var = State(channels, init=1.0) if track_stats else None
+
+    def _statistics_axes(self, x: Tensor) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def __call__(self, x: TensorLike) -> Tensor:
+        t = self._checked(x)
+        wide = widened(t)
+        if self.mean is not None and self.var is not None and not self.trains():
+            mean, var = self._aligned(self.mean, wide), self._aligned(self.var, wide)
+        else:
+            mean, var = self._measured(wide)
+        return self._finished(wide, mean, var, t.dtype)
+
+    def _measured(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance of the input, which are recorded in a training step."""
+        axes = self._statistics_axes(x)
+        n = product(x.shape[a] for a in axes)
+        if self.trains() and n == 1:
+            fail(
+                ShapeError,
+                f"{self.describe()}: one value a channel has no variance",
+                got=str(x.type),
+                expected="a larger batch in training",
+            )
+        mean = ops.mean(x, axes, keepdims=True)
+        centred = x - mean
+        var = ops.mean(centred * centred, axes, keepdims=True)
+        if self.trains() and training():
+            self._record(mean, var, n)
+        return mean, var
+
+    def _record(self, mean: Tensor, var: Tensor, n: Size) -> None:
+        if self.mean is None or self.var is None:
+            return
+        unbiased = var * (as_tensor(n, var.dtype) / as_tensor(largest(n - 1, 1), var.dtype))
+        for state, new in ((self.mean, mean), (self.var, unbiased)):
+            each = ops.mean(ops.stop_gradient(new).reshape((-1, self.channels)), 0)
+            state.assign(state * (1 - self.momentum) + each * self.momentum)
+
+
+class BatchNorm(_Recording):
+    """Normalisation of each channel, over the batch and all places.
+
+        y = activation(scale * (x - mean) / sqrt(var + eps) + bias)
 
     Shapes    x [batch, channels] or [batch, channels, *spatial]; scale, bias, mean, var [channels].
     Training  takes mean and the biased variance from the batch, and records
@@ -114,6 +237,9 @@ class BatchNorm(Module):
               var <- (1 - momentum) * var + momentum * batch variance * n / (n - 1),
               where n is the number of values of a channel.
     Test      takes the recorded mean and var; with track_stats=False, the batch's.
+    affine    False: no scale and bias.  init_scale and init_bias are their first values.
+    active    True: as in training in every entry; False: as in test; None: as the entry is.
+    PyTorch's BatchNorm1d, 2d, 3d.
     Errors    ShapeError for another number of channels, or one value a channel in training.
     """
 
@@ -122,66 +248,162 @@ class BatchNorm(Module):
         channels: int,
         activation: Callable[[Tensor], Tensor] = ops.identity,
         *,
+        init_bias: Any = 0.0,
+        init_scale: Any = 1.0,
         affine: bool = True,
         track_stats: bool = True,
+        active: bool | None = None,
         eps: float = 1e-5,
         momentum: float = 0.1,
     ) -> None:
-        self.channels = count("BatchNorm: channels", channels)
-        self.activation, self.eps, self.momentum = activation, eps, momentum
-        self.scale = Param(channels, init=1.0) if affine else None
-        self.bias = Param(channels, init=0.0) if affine else None
-        self.mean = State(channels, init=0.0) if track_stats else None
-        self.var = State(channels, init=1.0) if track_stats else None
+        super().__init__(
+            channels,
+            activation,
+            init_bias=init_bias,
+            init_scale=init_scale,
+            affine=affine,
+            track_stats=track_stats,
+            active=active,
+            eps=eps,
+            momentum=momentum,
+        )
+
+    def _statistics_axes(self, x: Tensor) -> tuple[int, ...]:
+        return (0, *range(2, x.ndim))
+
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | ({} if self.mean is not None else {"track_stats": False})
+
+
+class InstanceNorm(_Recording):
+    """Normalisation of each channel of each example, over all places.
+
+        y = activation(scale * (x - mean) / sqrt(var + eps) + bias), with the biased variance
+
+    By default without scale and bias, and the same in training and test.
+    Shapes       x [batch, channels, *spatial], at least one spatial axis.
+    affine       True: scale and bias [channels], which start at init_scale and init_bias.
+    track_stats  True: training records the batch's mean of what it measures in each example,
+                 as BatchNorm does, and test takes the record.
+    active       as BatchNorm has it.
+    PyTorch's InstanceNorm1d, 2d, 3d.
+    Errors       ShapeError for another number of channels, no spatial axis, or one value a channel
+                 in training.
+    """
+
+    least_axes = 3
+
+    def __init__(
+        self,
+        channels: int,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        *,
+        init_bias: Any = 0.0,
+        init_scale: Any = 1.0,
+        affine: bool = False,
+        track_stats: bool = False,
+        active: bool | None = None,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__(
+            channels,
+            activation,
+            init_bias=init_bias,
+            init_scale=init_scale,
+            affine=affine,
+            track_stats=track_stats,
+            active=active,
+            eps=eps,
+            momentum=momentum,
+        )
+
+    def _statistics_axes(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(range(2, x.ndim))
+
+    def _options(self) -> dict[str, Any]:
+        affine = {} if self.scale is None else {"affine": True}
+        return affine | ({} if self.mean is None else {"track_stats": True})
+
+
+class GroupNorm(_ByChannel):
+    """Normalisation of each group of channels of each example, over all places.
+
+        y = activation(scale * (x - mean) / sqrt(var + eps) + bias), with the biased variance
+
+    `GroupNorm(channels, groups)`: groups of channels that follow one another.  It is the same in
+    training and test.
+    Shapes  x [batch, channels, ...], scale and bias [channels]; affine=False: neither.
+    init_scale and init_bias are first values.  PyTorch's GroupNorm, with the arguments exchanged.
+    Errors  ShapeError for another number of channels, or if `groups` does not divide it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        *,
+        init_bias: Any = 0.0,
+        init_scale: Any = 1.0,
+        affine: bool = True,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(
+            channels,
+            activation,
+            init_bias=init_bias,
+            init_scale=init_scale,
+            affine=affine,
+            eps=eps,
+        )
+        self.groups = count("GroupNorm: groups", groups)
+        if self.channels % self.groups:
+            fail(
+                ShapeError,
+                "GroupNorm: groups must divide channels",
+                got=f"{self.channels} by {self.groups}",
+            )
 
     def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(x)
-        if t.ndim < 2:
-            fail(
-                ShapeError,
-                f"{self.describe()}: the input does not fit",
-                expected=f"[batch, {self.channels}] or [batch, {self.channels}, *spatial]",
-                got=str(t.type),
-            )
-        checked_size(self, t, 1, self.channels, f"[batch, {self.channels}, ...]")
-        wide = as_tensor(t, "f32") if t.type.dtype.bits == 16 else t
-        if training() or self.mean is None:
-            mean, var = self._batch_statistics(wide)
-        else:
-            mean, var = as_tensor(self.mean, wide.dtype), as_tensor(self.var, wide.dtype)
-        factor = ops.rsqrt(var + self.eps)
+        t = self._checked(x)
+        wide = widened(t)
+        n, spatial = t.shape[0], t.shape[2:]
+        apart = wide.reshape((n, self.groups, self.channels // self.groups, *spatial))
+        axes = tuple(range(2, apart.ndim))
+        mean = ops.mean(apart, axes, keepdims=True)
+        centred = apart - mean
+        factor = ops.rsqrt(ops.mean(centred * centred, axes, keepdims=True) + self.eps)
+        y = (centred * factor).reshape(t.shape)
         if self.scale is not None:
-            factor = factor * as_tensor(self.scale, wide.dtype)
-        y = (wide - self._aligned(mean, t)) * self._aligned(factor, t)
-        if self.bias is not None:
-            y = y + self._aligned(as_tensor(self.bias, wide.dtype), t)
+            y = y * self._aligned(self.scale, y) + self._aligned(self.bias, y)
         return self.activation(as_tensor(y, t.dtype))
 
-    def _aligned(self, x: Tensor, like: Tensor) -> Tensor:
-        """[channels] where axis 1 of the input stands."""
-        return x.reshape((self.channels,) + (1,) * (like.ndim - 2))
+    def _arguments(self) -> str:
+        return f"{self.channels}, {self.groups}"
 
-    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        axes = (0, *range(2, x.ndim))
-        n = product(x.shape[a] for a in axes)
-        if n == 1 and training():
-            fail(
-                ShapeError,
-                f"{self.describe()}: one value a channel has no variance",
-                got=str(x.type),
-                expected="a larger batch in training",
-            )
-        mean = ops.mean(x, axes)
-        centred = x - self._aligned(mean, x)
-        var = ops.mean(centred * centred, axes)
-        if training() and self.mean is not None and self.var is not None:
-            keep, fresh = 1 - self.momentum, self.momentum
-            unbiased = var * (as_tensor(n, x.dtype) / as_tensor(largest(n - 1, 1), x.dtype))
-            self.mean.assign(self.mean * keep + ops.stop_gradient(mean) * fresh)
-            self.var.assign(self.var * keep + ops.stop_gradient(unbiased) * fresh)
-        return mean, var
+
+class LocalResponseNorm(Module):
+    """Each channel divided by what its neighbours hold, at every place for itself.
+
+        x[c] / (k + alpha / size * sum(x[i]**2 for i in c - size // 2 .. c + (size - 1) // 2))**beta
+
+    Neighbours that do not exist count as 0.
+    Shapes  x [batch, channels, ...] -> the same.  PyTorch's LocalResponseNorm.
+    Errors  ShapeError for less than two axes.
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.size = count("LocalResponseNorm: size", size)
+        self.alpha, self.beta, self.k = alpha, beta, k
+
+    def __call__(self, x: TensorLike) -> Tensor:
+        return ops.local_response_norm(float_input(x), self.size, self.alpha, self.beta, self.k)
 
     def describe(self) -> str:
-        extra = "" if self.scale is not None else ", affine=False"
-        extra += "" if self.mean is not None else ", track_stats=False"
-        return f"{with_activation(f'BatchNorm({self.channels}', self.activation)[:-1]}{extra})"
+        return f"LocalResponseNorm({self.size})"
+
+
+def hasaffine(layer: Any) -> bool:
+    """Whether a normalising layer has parameters: False of any other layer."""
+    return isinstance(layer, _ByChannel | LayerNorm | RMSNorm) and layer.scale is not None

@@ -9,7 +9,8 @@ from fluxc.module import Module
 from fluxc.nn.attention import MultiHeadAttention
 from fluxc.nn.basic import Dense
 from fluxc.nn.checks import count, float_input
-from fluxc.nn.normalise import Dropout, LayerNorm
+from fluxc.nn.dropout import Dropout
+from fluxc.nn.normalise import LayerNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,8 @@ from fluxc.ops import (
     elementwise,
     index,
     layout,
+    noise,
+    normalisation,
     numbers,
     order,
     patterns,
@@ -30,6 +32,8 @@ from fluxc.ops.einsum import *  # noqa: F403
 from fluxc.ops.elementwise import *  # noqa: F403
 from fluxc.ops.index import *  # noqa: F403
 from fluxc.ops.layout import *  # noqa: F403
+from fluxc.ops.noise import *  # noqa: F403
+from fluxc.ops.normalisation import *  # noqa: F403
 from fluxc.ops.numbers import *  # noqa: F403
 from fluxc.ops.order import *  # noqa: F403
 from fluxc.ops.patterns import *  # noqa: F403
@@ -55,5 +59,7 @@ FAMILIES = (
     einsum_family,
     convolution,
     attention_family,
+    normalisation,
+    noise,
 )
 __all__ = [name for family in FAMILIES for name in family.__all__]
