@@ -9,6 +9,7 @@ from fluxc.nn.attention import (
     SinusoidalEmbedding,
 )
 from fluxc.nn.basic import Bilinear, Dense, Scale
+from fluxc.nn.cells import GRUCell, GRUv3Cell, LSTMCell, RNNCell, initialstates
 from fluxc.nn.combine import (
     Chain,
     Maxout,
@@ -44,6 +45,7 @@ from fluxc.nn.normalise import (
     hasaffine,
 )
 from fluxc.nn.precision import bf16, cast, f16, f32, f64
+from fluxc.nn.recurrent import GRU, LSTM, RNN, Bidirectional, GRUv3, Recurrence, Stacked
 from fluxc.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -55,10 +57,14 @@ from fluxc.rebuild import destructure
 from fluxc.shapes import autosize, outputsize, sized
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveMaxPool",
     "AdaptiveMeanPool",
     "AlphaDropout",
     "BatchNorm",
+    "Bidirectional",
     "Bilinear",
     "Chain",
     "Conv",
@@ -69,11 +75,15 @@ __all__ = [
     "Dropout",
     "Embedding",
     "EmbeddingBag",
+    "GRUCell",
+    "GRUv3",
+    "GRUv3Cell",
     "GlobalMaxPool",
     "GlobalMeanPool",
     "GroupNorm",
     "InstanceNorm",
     "KVCache",
+    "LSTMCell",
     "LayerNorm",
     "LocalResponseNorm",
     "MaxPool",
@@ -85,11 +95,14 @@ __all__ = [
     "Parallel",
     "PositionEmbedding",
     "RMSNorm",
+    "RNNCell",
+    "Recurrence",
     "RotaryEmbedding",
     "SamePad",
     "Scale",
     "SinusoidalEmbedding",
     "SkipConnection",
+    "Stacked",
     "TransformerDecoder",
     "TransformerDecoderLayer",
     "TransformerEncoder",
@@ -106,6 +119,7 @@ __all__ = [
     "flatten",
     "freeze",
     "hasaffine",
+    "initialstates",
     "modules",
     "outputsize",
     "remove_weight_norms",

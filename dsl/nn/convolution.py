@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from fluxc.types import DTypeLike
 
 __all__ = [
-    "AdaptiveMaxPool", "AdaptiveMeanPool", "Conv", "ConvTranspose", "CrossCor", "DepthwiseConv",
+    "AdaptiveMaxPool", "AdaptiveMeanPool", "Conv", "ConvTranspose", "Convolution", "CrossCor",
+    "DepthwiseConv",
     "GlobalMaxPool", "GlobalMeanPool", "MaxPool", "MeanPool", "SamePad", "flatten",
 ]  # fmt: skip
 
@@ -48,7 +49,7 @@ def _per_channel(bias: Any, rank: int) -> Tensor:
     return t.reshape((t.shape[0], *(1,) * rank))
 
 
-class _Convolution(Module):
+class Convolution(Module):
     """What convolutions have in common."""
 
     def __init__(
@@ -125,7 +126,7 @@ def _short(value: Any) -> Any:
     return value
 
 
-class Conv(_Convolution):
+class Conv(Convolution):
     """y = activation(conv(x, weight) + bias): a cross-correlation; flip=True reverses the kernel.
 
     PyTorch's Conv1d, Conv2d, Conv3d, with an activation.
@@ -167,7 +168,7 @@ class DepthwiseConv(Conv):
         return {name: value for name, value in super()._options().items() if name != "groups"}
 
 
-class ConvTranspose(_Convolution):
+class ConvTranspose(Convolution):
     """y = activation(conv_transpose(x, weight) + bias): the gradient of Conv by its input.
 
     PyTorch's ConvTranspose1d, 2d, 3d; `outpad` is its output_padding.
