@@ -5,13 +5,14 @@ shape, or are scalars.  Losses of classes take integer labels as well as one-hot
 must be in 0 .. classes - 1, which a compiled entry checks where they are its inputs.
 """
 
-from fluxc.losses import binary, classes, regression, similarity
+from fluxc.losses import alignment, binary, classes, regression, similarity
+from fluxc.losses.alignment import *  # noqa: F403
 from fluxc.losses.binary import *  # noqa: F403
 from fluxc.losses.classes import *  # noqa: F403
 from fluxc.losses.regression import *  # noqa: F403
 from fluxc.losses.similarity import *  # noqa: F403
 from fluxc.losses.terms import xlogx, xlogy
 
-FAMILIES = (regression, classes, binary, similarity)
+FAMILIES = (regression, classes, binary, similarity, alignment)
 __all__ = ["xlogx", "xlogy"]
 __all__ += [name for family in FAMILIES for name in family.__all__]
