@@ -39,7 +39,8 @@ def trainmode(model: T, mode: Any = True) -> T:
     mode  True: as in training, in every entry; False: as in test, in training steps too (a
           BatchNorm then takes its recorded statistics and leaves them alone); None or "auto": as
           each entry does, which is how layers start.
-    An entry that does not train records no statistics, whatever the mode: it changes nothing.
+    An entry that may not assign states, since it neither trains nor is `stateful`, records no
+    statistics in any mode.
     PyTorch's `model.train(mode)`, at declaration time.
 
     Errors  TraceError for another mode, or what is no model.

@@ -18,7 +18,7 @@ from fluxc.nn.checks import (
 from fluxc.nn.mode import Moded, checked_mode
 from fluxc.ops.normalisation import widened
 from fluxc.tensor import Tensor, TensorLike, as_tensor
-from fluxc.trace import fail, training
+from fluxc.trace import current, fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,7 +213,7 @@ class _Recording(_ByChannel, Moded):
         mean = ops.mean(x, axes, keepdims=True)
         centred = x - mean
         var = ops.mean(centred * centred, axes, keepdims=True)
-        if self.trains() and training():
+        if self.trains() and current().stateful:
             self._record(mean, var, n)
         return mean, var
 
