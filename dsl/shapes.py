@@ -8,7 +8,7 @@ from fluxc.compiler.errors import ShapeError, TraceError
 from fluxc.compiler.ir.dims import Dim
 from fluxc.export import trace_exports
 from fluxc.jit import Typed
-from fluxc.trace import fail
+from fluxc.trace import fail, user_loc
 from fluxc.types import DTypeLike, TensorSpec, as_dtype
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def outputsize(model: Any, *sizes: Any, padbatch: bool = False, dtype: DTypeLike
     specs = [_spec(s, dtype, padbatch) for s in sizes]
     as_text = not any(isinstance(d, Dim) for spec in specs for d in spec.dims)
     entry = Typed(_function(model), "outputsize", specs)
+    entry.loc = user_loc() or entry.loc
     (traced,) = trace_exports([entry], {"model": model}, anywhere=True).entries
     shapes = iter([_shape(v.type, as_text) for v in traced.graph.results])
     return _nested(traced.output_tree, shapes)

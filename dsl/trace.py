@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fluxc.compiler.errors import FluxcError, TraceError
@@ -168,7 +169,9 @@ def user_loc() -> Loc | None:
                 return Loc(frame.f_code.co_filename, frame.f_lineno, layer)
             nearest = nearest or Loc(frame.f_code.co_filename, frame.f_lineno, layer)
         frame = frame.f_back
-    return nearest or (trace.loc if trace else None)
+    if nearest or trace is None or trace.loc is None:
+        return nearest
+    return replace(trace.loc, layer=layer)
 
 
 def emit_all(op: str, *inputs: Value, **attrs: Any) -> tuple[Value, ...]:

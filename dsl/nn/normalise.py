@@ -57,10 +57,10 @@ class LayerNorm(Module):
 
     def __call__(self, x: TensorLike) -> Tensor:
         t = float_input(x)
-        y = ops.normalise(t, _last_axes(self, t, self.size), self.eps)
+        y = ops.normalise(widened(t), _last_axes(self, t, self.size), self.eps)
         if self.scale is not None:
-            y = y * as_tensor(self.scale, t.dtype) + as_tensor(self.bias, t.dtype)
-        return self.activation(y)
+            y = y * as_tensor(self.scale, y.dtype) + as_tensor(self.bias, y.dtype)
+        return self.activation(as_tensor(y, t.dtype))
 
     def describe(self) -> str:
         text = with_activation(f"LayerNorm({', '.join(map(str, self.size))}", self.activation)
@@ -93,8 +93,10 @@ class RMSNorm(Module):
 
     def __call__(self, x: TensorLike) -> Tensor:
         t = float_input(x)
-        y = ops.rms_normalise(t, _last_axes(self, t, self.size), self.eps)
-        return self.activation(y if self.scale is None else y * as_tensor(self.scale, t.dtype))
+        y = ops.rms_normalise(widened(t), _last_axes(self, t, self.size), self.eps)
+        if self.scale is not None:
+            y = y * as_tensor(self.scale, y.dtype)
+        return self.activation(as_tensor(y, t.dtype))
 
     def describe(self) -> str:
         text = with_activation(f"RMSNorm({', '.join(map(str, self.size))}", self.activation)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxc import ops
-from fluxc.compiler.errors import ShapeError, TraceError
-from fluxc.module import Derived, Module, Param, subtree
+from fluxc.compiler.errors import DTypeError, ShapeError, TraceError
+from fluxc.module import Derived, Module, Param, modules, walk
 from fluxc.nn.checks import function_name
 from fluxc.ops.layout import normal_axes
+from fluxc.ops.normalisation import widened
 from fluxc.rebuild import rebuilt
 from fluxc.tensor import as_tensor
 from fluxc.trace import fail
@@ -26,7 +27,9 @@ __all__ = ["WeightNorm", "remove_weight_norms"]
 class WeightNorm(Module):
     """A layer one of whose weights is a length times a direction, trained apart.
 
-        w = g * v / sqrt(sum of v**2 over dims + eps),  eps that of the dtype
+        w = g * v / sqrt(sum of v**2 over dims + eps)
+
+    with the eps of the dtype, at least of f32.
 
     v is the layer's own parameter `which`, under its own name; g is a parameter beside the layer,
     [...] with size 1 along `dims`.  g starts as the length of v, so that w starts as v.
@@ -65,10 +68,11 @@ class WeightNorm(Module):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         v = as_tensor(getattr(self.layer, self.which))
-        squares = ops.sum(v * v, self.axes_of(v), keepdims=True)
+        wide = widened(v)
+        squares = ops.sum(wide * wide, self.axes_of(v), keepdims=True)
+        factor = as_tensor(self.g, wide.dtype) * ops.rsqrt(squares + ops.finfo(wide.dtype).eps)
         bare = copy.copy(self.layer)
-        eps = ops.finfo(v.dtype).eps
-        vars(bare)[self.which] = v * (as_tensor(self.g) * ops.rsqrt(squares + eps))
+        vars(bare)[self.which] = as_tensor(wide * factor, v.dtype)
         return bare(*args, **kwargs)
 
     def children(self) -> list[tuple[str, Any]]:
@@ -94,6 +98,20 @@ def _lengths(
     return lengths.reshape(shape)
 
 
+def _product(g: np.ndarray, v: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The weight of a length and a direction."""
+    if v.dtype.kind != "f":
+        raise DTypeError(
+            "remove_weight_norms: values that are no floats",
+            got=str(v.dtype),
+            hint="convert bf16, which NumPy has not, to f32",
+        )
+    wide = v.astype(np.result_type(v, np.float32))
+    eps = np.finfo(wide.dtype).eps
+    w: np.ndarray = g * wide / np.sqrt((wide * wide).sum(axes, keepdims=True) + eps)
+    return w.astype(v.dtype)
+
+
 def remove_weight_norms(model: Any, values: Mapping[str, Any] | None = None) -> Any:
     """A copy of the model in which layers stand for their WeightNorm.
 
@@ -104,28 +122,20 @@ def remove_weight_norms(model: Any, values: Mapping[str, Any] | None = None) -> 
     into v and names have lost the part that WeightNorm added.
 
     values  names as of an artifact whose only root is `model`: `layers.0.layer.weight`.
-    Errors  TraceError if g or v of a WeightNorm is missing among the values.
+    Errors  TraceError if g or v of a WeightNorm is missing among the values; DTypeError if they
+            are no floats, as the bits of bf16 are not.
     """
     plain = rebuilt(model, lambda x: x.layer if isinstance(x, WeightNorm) else x)
-    return plain if values is None else (plain, _folded(model, values))
-
-
-def _folded(model: Any, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if values is None:
+        return plain
     found = {name: np.asarray(value) for name, value in values.items()}
-    own = [("", model)] if isinstance(model, WeightNorm) else []
-    wrappers = [*own, *((p, m) for p, m in subtree(model) if isinstance(m, WeightNorm))]
-    for path, wrapper in reversed(wrappers):  # the inner ones first
-        start = f"{path}." if path else ""
-        inside = f"{start}layer."
-        names = (f"{start}g", f"{inside}{wrapper.which}")
+    old = {id(leaf): name for name, leaf in walk(model)}
+    for wrapper in (m for m in modules(model) if isinstance(m, WeightNorm)):
+        v = getattr(wrapper.layer, wrapper.which)
+        names = old[id(wrapper.g)], old[id(v)]
         for name in names:
             if name not in found:
                 raise TraceError(f"remove_weight_norms: no value {name}", got=" ".join(found))
-        g, v = found.pop(names[0]), found[names[1]]
-        axes, eps = wrapper.axes_of(v), np.finfo(v.dtype).eps
-        found[names[1]] = g * v / np.sqrt((v * v).sum(axes, keepdims=True) + eps)
-        found = {
-            start + n.removeprefix(inside) if n.startswith(inside) else n: x
-            for n, x in found.items()
-        }
-    return found
+        found[names[1]] = _product(found.pop(names[0]), found[names[1]], wrapper.axes_of(v))
+    new = {old[id(leaf)]: name for name, leaf in walk(plain)}
+    return plain, {new.get(name, name): value for name, value in found.items()}
