@@ -1,6 +1,6 @@
 """Modules, layers, their names, their printing, and training steps."""
 
-# ruff: noqa: E501, PLW0108 (tables of functions of one signature, a row each)
+# ruff: noqa: ARG001, ARG005, E501, PLW0108 (tables of functions of one signature, a row each)
 
 import numpy as np
 import pytest
@@ -223,6 +223,146 @@ def test_layers_keep_the_dtype():
 
 
 # Training.
+
+
+def plain_rules():
+    """Each rule and its formulas, transcribed for NumPy: (rule, state -> step)."""
+
+    def momentum(s, x, g, t):
+        s["v"] = 0.8 * s.get("v", 0) + 0.1 * g
+        return s["v"]
+
+    def nesterov(s, x, g, t):
+        v = s.get("v", 0)
+        s["v"] = 0.8 * v - 0.1 * g
+        return -(0.8**2) * v + 1.8 * 0.1 * g
+
+    def rmsprop(s, x, g, t, *, centred=False):
+        s["q"] = 0.7 * s.get("q", 0) + 0.3 * g**2
+        s["l"] = 0.7 * s.get("l", 0) + 0.3 * g
+        return 0.1 * g / (np.sqrt(s["q"] - (s["l"] ** 2 if centred else 0)) + 1e-3)
+
+    def adam(s, x, g, t):
+        s["m"] = 0.9 * s.get("m", 0) + 0.1 * g
+        s["v"] = 0.99 * s.get("v", 0) + 0.01 * g**2
+        return 0.1 * s["m"] / (1 - 0.9**t) / (np.sqrt(s["v"] / (1 - 0.99**t)) + 1e-8)
+
+    def clip_norm(s, x, g, t):
+        return g * min(0.5 / np.sqrt((g**2).sum()), 1)
+
+    def chain(s, x, g, t):
+        return adam(s, x, clip_norm(s, x, g + 0.3 * x, t), t) + 0.1 * 0.02 * x
+
+    beta = (0.9, 0.99)
+    return {
+        "descent": (optim.Descent(0.1), lambda s, x, g, t: 0.1 * g),
+        "eta": (optim.Descent(eta=0.1), lambda s, x, g, t: 0.1 * g),
+        "momentum": (optim.Momentum(0.1, 0.8), momentum),
+        "nesterov": (optim.Nesterov(0.1, 0.8), nesterov),
+        "rmsprop": (optim.RMSProp(0.1, 0.7, 1e-3), rmsprop),
+        "centred": (
+            optim.RMSProp(0.1, 0.7, 1e-3, centred=True),
+            lambda s, x, g, t: rmsprop(s, x, g, t, centred=True),
+        ),
+        "adam": (optim.Adam(0.1, beta), adam),
+        "adamw": (
+            optim.AdamW(0.1, beta, 0.2),
+            lambda s, x, g, t: adam(s, x, g, t) + 0.1 * 0.2 * x,
+        ),
+        "uncoupled": (
+            optim.AdamW(0.1, beta, 0.2, couple=False),
+            lambda s, x, g, t: adam(s, x, g, t) + 0.2 * x,
+        ),
+        "weight decay": (
+            optim.Chain(optim.WeightDecay(0.3), optim.Descent(0.1)),
+            lambda s, x, g, t: 0.1 * (g + 0.3 * x),
+        ),
+        "sign decay": (
+            optim.Chain(optim.SignDecay(0.3), optim.Descent(0.1)),
+            lambda s, x, g, t: 0.1 * (g + 0.3 * np.sign(x)),
+        ),
+        "clip": (
+            optim.Chain(optim.ClipGrad(0.4), optim.Descent(0.1)),
+            lambda s, x, g, t: 0.1 * np.clip(g, -0.4, 0.4),
+        ),
+        "clip norm": (
+            optim.Chain(optim.ClipNorm(0.5), optim.Descent(0.1)),
+            lambda s, x, g, t: 0.1 * clip_norm(s, x, g, t),
+        ),
+        "chain": (
+            optim.Chain(optim.WeightDecay(0.3), optim.Chain(optim.ClipNorm(0.5), optim.AdamW(0.1, beta, 0.02))),
+            chain,
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", plain_rules())
+def test_optimiser_rules(name):
+    """Five steps of each rule are those of its formulas."""
+    rule, plain = plain_rules()[name]
+    w = fx.Param((3, 2), init=RNG.normal(size=(3, 2)))
+    loss = lambda x: (fx.sin(x * w) ** 2).sum()
+    entry, kept = trace(loss, fx.f32[3, 2], namespace={"w": w}, optimizer=rule)
+    values = first_values(kept)
+    x = values["w"].astype(np.float64)
+    state = {}
+    for t in range(1, 6):
+        a = RNG.normal(size=(3, 2)).astype(np.float32)
+        call(entry, values, a)
+        g = 2 * np.sin(a * x) * np.cos(a * x) * a
+        x = x - plain(state, x, g, t)
+        np.testing.assert_allclose(values["w"], x, rtol=2e-4, atol=1e-5)
+
+
+def test_global_norm():
+    """With global_norm all gradients are scaled by one factor."""
+    a, b = fx.Param(2, init=[1.0, 1.0]), fx.Param(1, init=[1.0])
+    rule = optim.Chain(optim.ClipNorm(1.0, global_norm=True), optim.Descent(1.0))
+    f = lambda: 3 * a.sum() + 4 * b.sum()
+    entry, kept = trace(f, namespace={"a": a, "b": b}, optimizer=rule)
+    values = first_values(kept)
+    call(entry, values)
+    norm = np.sqrt(9 + 9 + 16)
+    np.testing.assert_allclose(1 - values["a"], 3 / norm, rtol=1e-6)
+    np.testing.assert_allclose(1 - values["b"], 4 / norm, rtol=1e-6)
+
+
+def test_hyper_parameters_are_inputs():
+    """Hyper-parameters are storages with readable names; shared names carry the rule's."""
+    w = fx.Param(2)
+    rule = optim.Chain(optim.WeightDecay(0.1), optim.AdamW(0.01, lambda_=0.2))
+    entry, kept = trace(lambda: (w * w).sum(), namespace={"w": w}, optimizer=rule)
+    hypers = {n: s.init for n, s in kept.items() if s.kind == "hyper"}
+    prefix = "optimizer.f."
+    assert hypers == {
+        prefix + "weightdecay.lambda": 0.1, prefix + "lr": 0.01, prefix + "beta1": 0.9,
+        prefix + "beta2": 0.999, prefix + "adamw.lambda": 0.2, prefix + "eps": 1e-8,
+    }  # fmt: skip
+    assert {n for n, s in kept.items() if s.kind == "optimizer"} == {
+        "optimizer.f.m.w", "optimizer.f.v.w", "optimizer.f.step",
+    }  # fmt: skip
+    values = first_values(kept)
+    values[prefix + "lr"] = np.float32(0)
+    before = values["w"].copy()
+    call(entry, values)
+    np.testing.assert_array_equal(values["w"], before)
+
+
+def test_rules_are_values():
+    """Rules compare by what they say and cannot be changed."""
+    assert optim.Adam(1e-3) == optim.Adam(lr=1e-3)
+    assert optim.Adam(eta=1e-3, epsilon=1e-6) == optim.Adam(1e-3, eps=1e-6)
+    assert optim.AdamW(epsilon=1e-6) == optim.AdamW(eps=1e-6)
+    assert optim.RMSProp(epsilon=1e-6) == optim.RMSProp(eps=1e-6)
+    assert optim.ClipNorm(2.0, throw=False) == optim.ClipNorm(2.0)
+    with pytest.raises(fx.Unsupported, match="a compiled step cannot raise"):
+        optim.ClipNorm(1.0, throw=True)
+    assert optim.Adam(1e-3) != optim.Adam(1e-4)
+    assert repr(optim.Descent(0.5)) == "Descent(lr=0.5)"
+    with pytest.raises(AttributeError):
+        optim.Descent().lr = 3
+    with pytest.raises(fx.ShapeError, match="not negative"):
+        optim.Descent(-1)
 
 
 def test_training_updates_what_it_should():

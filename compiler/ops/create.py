@@ -8,7 +8,7 @@ import numpy as np
 
 from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir.dims import Dim, product, size_bounds
-from fluxc.compiler.ir.types import TensorType, bool_, f64, i32
+from fluxc.compiler.ir.types import TensorType, bool_, f64, i32, i64
 from fluxc.compiler.ops.checks import check_axis, check_dtype, check_dtype_attr, check_shape, show
 from fluxc.compiler.ops.op import Op, register
 from fluxc.compiler.ops.reference import cast_to, computed, from_storage
@@ -37,8 +37,10 @@ def _check_number(value: float | Size, dtype: DType) -> None:
     elif dtype.is_float:
         fits = is_size or isinstance(value, float)
     else:
+        # No tensor has more elements than i64 counts, whatever the ranges of its sizes allow.
         info = np.iinfo(dtype.numpy)
-        fits = is_size and _between(value, int(info.min), int(info.max))
+        counts = isinstance(value, Dim) and dtype == i64
+        fits = is_size and (counts or _between(value, int(info.min), int(info.max)))
     if not fits:
         hint = "make it i64 and cast" if isinstance(value, Dim) else ""
         raise DTypeError(f"full: not a number of {dtype}", got=repr(value), hint=hint)

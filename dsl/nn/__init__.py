@@ -18,20 +18,7 @@ from fluxc.nn.combine import (
     SkipConnection,
     activations,
 )
-from fluxc.nn.convolution import (
-    AdaptiveMaxPool,
-    AdaptiveMeanPool,
-    Conv,
-    ConvTranspose,
-    CrossCor,
-    DepthwiseConv,
-    GlobalMaxPool,
-    GlobalMeanPool,
-    MaxPool,
-    MeanPool,
-    SamePad,
-    flatten,
-)
+from fluxc.nn.convolution import Conv, ConvTranspose, CrossCor, DepthwiseConv, SamePad, flatten
 from fluxc.nn.dropout import AlphaDropout, Dropout
 from fluxc.nn.embed import Embedding, EmbeddingBag
 from fluxc.nn.mode import testmode, trainmode
@@ -44,8 +31,22 @@ from fluxc.nn.normalise import (
     RMSNorm,
     hasaffine,
 )
+from fluxc.nn.padding import CircularPad, ConstantPad, ReflectionPad, ReplicationPad, ZeroPad
+from fluxc.nn.pooling import (
+    AdaptiveMaxPool,
+    AdaptiveMeanPool,
+    FractionalMaxPool,
+    GlobalLPPool,
+    GlobalMaxPool,
+    GlobalMeanPool,
+    LPPool,
+    MaxPool,
+    MaxUnpool,
+    MeanPool,
+)
 from fluxc.nn.precision import bf16, cast, f16, f32, f64
 from fluxc.nn.recurrent import GRU, LSTM, RNN, Bidirectional, GRUv3, Recurrence, Stacked
+from fluxc.nn.resample import PixelShuffle, PixelUnshuffle, Upsample
 from fluxc.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -67,6 +68,8 @@ __all__ = [
     "Bidirectional",
     "Bilinear",
     "Chain",
+    "CircularPad",
+    "ConstantPad",
     "Conv",
     "ConvTranspose",
     "CrossCor",
@@ -75,28 +78,36 @@ __all__ = [
     "Dropout",
     "Embedding",
     "EmbeddingBag",
+    "FractionalMaxPool",
     "GRUCell",
     "GRUv3",
     "GRUv3Cell",
+    "GlobalLPPool",
     "GlobalMaxPool",
     "GlobalMeanPool",
     "GroupNorm",
     "InstanceNorm",
     "KVCache",
+    "LPPool",
     "LSTMCell",
     "LayerNorm",
     "LocalResponseNorm",
     "MaxPool",
+    "MaxUnpool",
     "Maxout",
     "MeanPool",
     "Module",
     "MultiHeadAttention",
     "PairwiseFusion",
     "Parallel",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "PositionEmbedding",
     "RMSNorm",
     "RNNCell",
     "Recurrence",
+    "ReflectionPad",
+    "ReplicationPad",
     "RotaryEmbedding",
     "SamePad",
     "Scale",
@@ -107,7 +118,9 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "Upsample",
     "WeightNorm",
+    "ZeroPad",
     "activations",
     "autosize",
     "bf16",

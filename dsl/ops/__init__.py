@@ -3,6 +3,7 @@
 from fluxc.ops import (
     activation,
     arrange,
+    audio,
     contract,
     convolution,
     create,
@@ -14,7 +15,13 @@ from fluxc.ops import (
     normalisation,
     numbers,
     order,
+    padding,
+    patches,
     patterns,
+    pooling,
+    resample,
+    sample,
+    spatial,
     statistics,
     update,
 )
@@ -24,6 +31,7 @@ from fluxc.ops import reduce as reductions
 from fluxc.ops.activation import *  # noqa: F403
 from fluxc.ops.arrange import *  # noqa: F403
 from fluxc.ops.attention import *  # noqa: F403
+from fluxc.ops.audio import *  # noqa: F403
 from fluxc.ops.contract import *  # noqa: F403
 from fluxc.ops.convolution import *  # noqa: F403
 from fluxc.ops.create import *  # noqa: F403
@@ -36,8 +44,14 @@ from fluxc.ops.noise import *  # noqa: F403
 from fluxc.ops.normalisation import *  # noqa: F403
 from fluxc.ops.numbers import *  # noqa: F403
 from fluxc.ops.order import *  # noqa: F403
+from fluxc.ops.padding import *  # noqa: F403
+from fluxc.ops.patches import *  # noqa: F403
 from fluxc.ops.patterns import *  # noqa: F403
+from fluxc.ops.pooling import *  # noqa: F403
 from fluxc.ops.reduce import *  # noqa: F403
+from fluxc.ops.resample import *  # noqa: F403
+from fluxc.ops.sample import *  # noqa: F403
+from fluxc.ops.spatial import *  # noqa: F403
 from fluxc.ops.statistics import *  # noqa: F403
 from fluxc.ops.update import *  # noqa: F403
 
@@ -61,5 +75,12 @@ FAMILIES = (
     attention_family,
     normalisation,
     noise,
+    pooling,
+    spatial,
+    padding,
+    patches,
+    resample,
+    sample,
+    audio,
 )
 __all__ = [name for family in FAMILIES for name in family.__all__]

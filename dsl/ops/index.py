@@ -204,7 +204,7 @@ def _select(x: Tensor, advanced: list[tuple[int, Tensor]], *, first: bool) -> Te
     axes = [axis for axis, _ in advanced]
     at = broadcast_shapes(*(i.shape for _, i in advanced))
     columns = [wrapped(broadcast(i, at), x.shape[axis]) for axis, i in advanced]
-    return _gather_axes(x, axes, columns, 0 if first else axes[0])
+    return gather_axes(x, axes, columns, 0 if first else axes[0])
 
 
 def wrapped(index: Tensor, size: Size) -> Tensor:
@@ -215,7 +215,7 @@ def wrapped(index: Tensor, size: Size) -> Tensor:
     return where(index < 0, index + size, index)
 
 
-def _gather_axes(x: Tensor, axes: list[int], columns: list[Tensor], place: int) -> Tensor:
+def gather_axes(x: Tensor, axes: list[int], columns: list[Tensor], place: int) -> Tensor:
     """x read at columns[i] along axes[i]; the columns' own axes come to stand at `place`."""
     rest = [a for a in range(x.ndim) if a not in axes]
     front = transpose(x, [*axes, *rest])
@@ -236,12 +236,12 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     x = x.ravel() if axis is None else x
     a = normal_axis(0 if axis is None else axis, x.ndim)
     i = _integers(indices)
-    return _gather_axes(x, [a], [wrapped(i, x.shape[a])], a)
+    return gather_axes(x, [a], [wrapped(i, x.shape[a])], a)
 
 
 def gather_rows(x: TensorLike, indices: TensorLike) -> Tensor:
     """x[indices] for positions in 0 .. size - 1; a compiled entry checks those that are inputs."""
-    return _gather_axes(as_tensor(x), [0], [_integers(indices)], 0)
+    return gather_axes(as_tensor(x), [0], [_integers(indices)], 0)
 
 
 def _integers(indices: TensorLike) -> Tensor:

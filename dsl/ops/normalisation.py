@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir import types as ir
 from fluxc.compiler.ir.dims import product
-from fluxc.ops.convolution import meanpool
 from fluxc.ops.elementwise import as_float, power, rsqrt
+from fluxc.ops.pooling import meanpool
 from fluxc.ops.reduce import mean
 from fluxc.tensor import cast
 from fluxc.trace import fail
