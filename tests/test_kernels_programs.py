@@ -307,6 +307,18 @@ def test_transposed_and_reshaped_operands_are_read_in_place():
     assert kinds(program) == [Contract]
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row_reads_a_weight_where_it_lies(rows):
+    """A weight [columns, k] is neither packed nor copied, and the row is computed once."""
+    g = G()
+    x, w = g.param(f32, rows, 96), g.param(f32, 200, 96)
+    y = g.contract(g.tanh(x), w, batch_a=(), batch_b=(), over_a=(1,), over_b=(1,))
+    graph = g.done(y)
+    program = check(graph, arrays(graph), storages=("w",))
+    assert len(program.prepared) == rows - 1
+    assert kinds(program) == [Nest, Nest if rows == 1 else Contract]
+
+
 def test_operands_that_are_no_views_are_copied():
     g = G()
     a, b = g.param(f32, n, 5, 6, 7), g.param(f32, 6, 5, 32)

@@ -208,14 +208,14 @@ def worth_contract(
     """Whether a Contract beats a Nest that sums over k with vectors along k.
 
     unit_stride  `b`'s neighbouring columns lie side by side.  Where they do not, a Contract copies
-                 `b` first, which few rows do not pay for.
+                 `b` first, which one row does not pay for.
     A Contract wastes the lanes beyond n, a Nest a tree of shuffles for each sum.
     """
     rows, columns, _ = (size_bounds(x)[1] for x in (m, n, k))
     width = max(1, target.vector_bytes * 8 // accumulator_bits(dtype))
     if columns == 1 or columns * 4 < width:
         return False
-    return unit_stride or rows > 2
+    return unit_stride or rows > 1
 
 
 def worth_packing(

@@ -402,14 +402,21 @@ class Works:
         k = product(a.type.shape[i] for i in at["over_a"])
         dtype = a.type.dtype
         most = size_bounds(m * n * k)[1]
-        if not dtype.is_float or most < 512 or not worth_contract(m, n, k, dtype, self.target):
-            self._sum_of_products(node, free_a, free_b)
-            return
         batch = self.axes("b", [a.type.shape[i] for i in at["batch_a"]])
         (am, an, ak) = (Axis("m", m), Axis("n", n), Axis("k", k))
         im, in_, ik = self.indices((am, an, ak))
         index_a = self._operand(a, batch, at["batch_a"], free_a, im, at["over_a"], ik)
         index_b = self._operand(b, batch, at["batch_b"], free_b, in_, at["over_b"], ik)
+        along_k = self._stride(b, index_b, ak) == 1 and self._stride(b, index_b, an) != 1
+        if (
+            not dtype.is_float
+            or most < 512
+            or not worth_contract(m, n, k, dtype, self.target, unit_stride=not along_k)
+        ):
+            if most >= 512:
+                self._settle(a, index_a)  # it is read once for each column
+            self._sum_of_products(node, free_a, free_b)
+            return
         a, index_a = self.stored_view(node, a, index_a, (*batch, am, ak))
         panel = self._panel(node, b, index_b, (m, n, k), an)
         if panel is None:
@@ -489,12 +496,24 @@ class Works:
         self, node: Node, value: Value, index: Place, axes: tuple[Axis, ...]
     ) -> tuple[Value, Place]:
         """A value that lies in memory and an index that a contraction can walk; else a copy."""
-        if self.view(value, index) is None and value not in self.of and value not in self.memory:
-            self.forced.add(value)
-            self.point(value)
+        self._settle(value, index)
         if self.view(value, index) is not None:
             return value, index
         return self.copied(node, value, index, axes)
+
+    def _settle(self, value: Value, index: Place) -> None:
+        """Give a value that is no view of memory a place there."""
+        if self.view(value, index) is None and value not in self.of and value not in self.memory:
+            self.forced.add(value)
+            self.point(value)
+
+    def _stride(self, value: Value, index: Place, axis: Axis) -> Size | None:
+        """How far apart neighbours along an axis lie in memory; None where `value` is no view."""
+        view = self.view(value, index)
+        if view is None:
+            return None
+        position = self.k.flatten(view.index, view.buffer.shape)
+        return self.k.linear(position).stride(axis)
 
     def copied(
         self,
@@ -523,11 +542,7 @@ class Works:
     ) -> int | None:
         """The width of the panels in which `b` is packed, or None: it is read where it is."""
         m, columns, k = sizes
-        view = self.view(b, index)
-        step: Size | None = None
-        if view is not None:
-            position = self.k.flatten(view.index, view.buffer.shape)
-            step = self.k.linear(position).stride(n)
+        step = self._stride(b, index, n)
         reads: list[Read] = []
         self.inliner(reads, set()).at(b, index)
         known = all(r.value in self.ready or self._constant(r.value) for r in reads)
