@@ -85,6 +85,15 @@ def test_a_learned_field_is_followed_in_as_many_steps_as_the_error_asks_for(tmp_
     assert float(re.search(r"the truth: ([\d.]+)", result.stdout)[1]) < 0.1
 
 
+def test_a_small_gpt_learns_more_than_frequencies_of_letters(tmp_path):
+    result = run(sys.executable, ROOT / "examples" / "small_gpt.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    by_frequencies = float(re.search(r"frequencies alone: ([\d.]+)", result.stdout)[1])
+    *_, loss = map(float, re.findall(r"loss ([\d.]+)\n", result.stdout))
+    assert loss < 0.75 * by_frequencies
+    assert len(result.stdout.split("Return a")[1]) > 50
+
+
 @pytest.mark.parametrize("page", ["transformations", "control-flow"])
 def test_the_code_of_the_docs_compiles(page, tmp_path):
     text = (ROOT / "docs" / f"{page}.md").read_text()
