@@ -14,7 +14,7 @@ def train_step(x: fx.f32["batch", 64], y: fx.i32["batch"]):
     return losses.logitcrossentropy(model(x), y)
 """
 
-from fluxc import convert, init, linalg, losses, nn, ops, optim
+from fluxc import convert, init, linalg, losses, nn, ops, optim, schedules
 from fluxc.checkpoint import checkpoint
 from fluxc.compiler.errors import (
     BuildError,
@@ -90,6 +90,7 @@ __all__ = [
     "outputsize",
     "random",
     "scan",
+    "schedules",
     "switch",
     "training",
     "u8",

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fluxc import optim
 from fluxc.compiler.advice import describe, hint_for
-from fluxc.compiler.autodiff import pullback
-from fluxc.compiler.errors import FluxcError, ModelFileError, ShapeError, TraceError
+from fluxc.compiler.errors import FluxcError, ModelFileError, TraceError
 from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, parse_size, size_symbols
 from fluxc.compiler.ir.entry import Entry, ModelSpec, Storage
 from fluxc.compiler.ir.graph import Graph, Loc, Value
 from fluxc.compiler.ir.locate import is_library
-from fluxc.module import Declared, Param, is_container, walk
+from fluxc.module import Declared, Param, is_container
 from fluxc.naming import declared_names, variable_names
 from fluxc.ops.random import SEED, STEP
+from fluxc.optim.rule import Count, Hyper, Slot
 from fluxc.tensor import Operators, Tensor, as_tensor
 from fluxc.trace import NeedsSize, Trace, current, is_users, user_loc
-from fluxc.transforms import ones_like, scalar_float
 from fluxc.tree import structure
 from fluxc.types import ElementType, TensorSpec, resolve_specs
+from fluxc.update import averaged, averages_of, check_loss, kept_averages, update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +48,8 @@ class ExportedFunction:
         training: bool | None = None,
         stateful: bool = False,
         name: str | None = None,
+        average: optim.EMA | None = None,
+        weights: optim.EMA | None = None,
     ) -> None:
         if inspect.isfunction(f):
             functools.update_wrapper(self, f)
@@ -56,6 +58,7 @@ class ExportedFunction:
         code = getattr(f, "__code__", None)
         self.loc: Loc | None = code and Loc(code.co_filename, code.co_firstlineno)
         self.optimizer, self.wrt = optimizer, wrt
+        self.average, self.weights = average, weights
         self.training = optimizer is not None if training is None else training
         self.stateful = stateful or self.training
         self._check()
@@ -73,6 +76,15 @@ class ExportedFunction:
             )
         if self.wrt is not None and not is_container(self.wrt):
             self.fail("wrt= takes a module, a parameter, or a list of them", got=repr(self.wrt))
+        for name, given in (("average", self.average), ("weights", self.weights)):
+            if given is not None and not isinstance(given, optim.EMA):
+                self.fail(f"{name}= takes an average", expected="optim.EMA()", got=repr(given))
+        if self.average is not None and self.optimizer is None:
+            self.fail(
+                "average= is kept by a training step", hint="weights=average reads what it keeps"
+            )
+        if self.weights is not None and self.optimizer is not None:
+            self.fail("a training step computes with the weights that it trains, not with weights=")
 
     def fail(self, summary: str, **sides: str) -> NoReturn:
         """Raise an error that names the entry and its line."""
@@ -127,6 +139,8 @@ def export(
     training: bool | None = None,
     stateful: bool = False,
     name: str | None = None,
+    average: optim.EMA | None = None,
+    weights: optim.EMA | None = None,
 ) -> Any:
     """Make a function an entry of the compiled model.
 
@@ -145,11 +159,13 @@ def export(
     stateful   whether an entry that does not train may assign states (`fx.State`), such as a cache
                of keys and values; calls of it run alone.
     name       of the entry; the function's by default.
+    average    an `optim.EMA` of the weights that a training step keeps.
+    weights    the average whose weights an entry computes with, instead of the last ones.
     """
+    options = {"optimizer": optimizer, "wrt": wrt, "training": training, "stateful": stateful}
+    options |= {"name": name, "average": average, "weights": weights}
     if f is None:
-        return lambda g: export(
-            g, optimizer=optimizer, wrt=wrt, training=training, stateful=stateful, name=name
-        )
+        return lambda g: export(g, **options)
     if not inspect.isfunction(f):
         is_rule = isinstance(f, optim.Rule)
         raise ModelFileError(
@@ -160,9 +176,7 @@ def export(
             if is_rule
             else "@fx.export right above a def: def predict(x: ...): return model(x)",
         )
-    made = ExportedFunction(
-        f, optimizer=optimizer, wrt=wrt, training=training, stateful=stateful, name=name
-    )
+    made = ExportedFunction(f, **options)
     # Kept beside the names themselves: a second def of one name hides the first.
     f.__globals__.setdefault(_REGISTRY, []).append(made)
     return made
@@ -204,6 +218,25 @@ def _hidden(namespace: dict[str, Any], found: dict[int, Any]) -> list[ExportedFu
 # Tracing.
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known while an entry is traced.
+
+    variables  names of the file's modules, by identity.
+    names      names of all stored tensors, by identity, once every entry was traced.
+    averaged   the parameters that have an average, for an entry that computes with averages.
+    """
+
+    variables: dict[int, str]
+    names: dict[int, str] | None = None
+    averaged: tuple[Param, ...] = ()
+
+    def complete(self, made: ExportedFunction, *, named: bool = True) -> bool:
+        """Whether an entry's update can be traced, or could without the names."""
+        ready = named and self.names is not None
+        return ready or made.optimizer is None or not made.optimizer.needs_names()
+
+
 @dataclass
 class Traced:
     """An entry before its stored tensors have names."""
@@ -224,8 +257,8 @@ def trace_exports(
 
     anywhere  parameters may stand where no variable leads to them; their names are numbers.
     """
-    variables = variable_names(namespace)
-    traced = [_trace(e, variables) for e in exports]
+    known = Known(variable_names(namespace))
+    traced = [_trace(e, known) for e in exports]
     used = [
         k for t in traced for k in (*t.trace.reads, *t.trace.updates) if isinstance(k, Declared)
     ]
@@ -237,6 +270,7 @@ def trace_exports(
     except TraceError as error:
         error.loc = error.loc or traced[0].export.loc
         raise
+    traced = _completed(traced, replace(known, names=names))
     storages: dict[str, Storage] = {}
     entries = [_entry(t, names, storages) for t in traced]
     place = {name: i for i, name in enumerate(names.values())}
@@ -247,7 +281,21 @@ def trace_exports(
     return ModelSpec(tuple(entries), tuple(kept))
 
 
-def _trace(made: ExportedFunction, variables: dict[int, str]) -> Traced:
+def _completed(traced: list[Traced], known: Known) -> list[Traced]:
+    """The entries; those that depend on names, or on averages that others keep, traced again."""
+    steps = [
+        t if known.complete(t.export, named=False) else _trace(t.export, known) for t in traced
+    ]
+    averages = kept_averages([(t.export, list(t.trace.updates)) for t in steps], known.names or {})
+    return [
+        t
+        if t.export.weights is None
+        else _trace(t.export, replace(known, averaged=averaged(t.export, t.trace.reads, averages)))
+        for t in steps
+    ]
+
+
+def _trace(made: ExportedFunction, known: Known) -> Traced:
     """Trace one entry; again where it needs a larger least size of a name without a range."""
     names, specs = made.inputs()
     minimum: dict[str, int] = {}
@@ -258,7 +306,7 @@ def _trace(made: ExportedFunction, variables: dict[int, str]) -> Traced:
             error.loc = error.loc or made.loc
             raise
         try:
-            return _trace_once(made, names, types, variables)
+            return _trace_once(made, names, types, known)
         except NeedsSize as need:
             minimum = _raised(minimum, need, stated)
     raise AssertionError(f"{made.name}: least sizes do not settle")
@@ -282,26 +330,33 @@ def _with_minimum(size: Size, minimum: dict[str, int]) -> Size:
 
 
 def _trace_once(
-    made: ExportedFunction, names: list[str], types: list[ir.TensorType], variables: dict[int, str]
+    made: ExportedFunction, names: list[str], types: list[ir.TensorType], known: Known
 ) -> Traced:
-    trace = Trace(training=made.training, stateful=made.stateful, variables=variables, loc=made.loc)
+    trace = Trace(
+        training=made.training,
+        stateful=made.stateful,
+        variables=known.variables,
+        loc=made.loc,
+    )
     arguments = [Tensor(trace.builder.param(t, n)) for n, t in zip(names, types, strict=True)]
-    return trace.run(lambda: _program(made, names, trace, arguments))
+    return trace.run(lambda: _program(made, names, trace, arguments, known))
 
 
 def _program(
-    made: ExportedFunction, names: list[str], trace: Trace, arguments: list[Tensor]
+    made: ExportedFunction, names: list[str], trace: Trace, arguments: list[Tensor], known: Known
 ) -> Traced:
     """What the user's function computes, then what the optimiser does with it."""
-    returned = _run(made, arguments)
+    with trace.shadowing(averages_of(made, trace, known.averaged)):
+        returned = _run(made, arguments)
     tree, outputs, values = _outputs(made, names, returned)
     forward = None
     _check_own(made, trace, values)
     if made.optimizer is not None:
-        _check_loss(made, returned)
+        check_loss(made, returned)
+    if made.optimizer is not None and known.complete(made):
         with trace.builder.at(made.loc):
             forward = trace.builder.graph(made.name, values)
-            _update(made, trace, values[0])
+            update(made, trace, values[0], known.names)
     if STEP in trace.reads:  # the next call draws other numbers
         trace.updates[STEP] = (Tensor(trace.reads[STEP]) + 1).value
     return Traced(made, names, trace, values, outputs, tree, forward)
@@ -418,68 +473,6 @@ def _name_leaves(path: str, tree: Any, named: list[tuple[str, Any]]) -> None:
         named.append((path, tree))
 
 
-# Training steps.
-
-
-def _check_loss(made: ExportedFunction, returned: Any) -> None:
-    first = returned[0] if isinstance(returned, tuple) and returned else returned
-    if not isinstance(first, Operators) or isinstance(returned, list | dict):
-        made.fail(
-            "a training step must return its loss, or a tuple that begins with it",
-            got=type(returned).__name__,
-        )
-    try:
-        scalar_float(first, "training")
-    except ShapeError as error:
-        raise ShapeError(
-            f"export {made.name}: the loss must be a float scalar",
-            loc=made.loc,
-            expected="f32[]",
-            got=error.got,
-            hint="losses.mse(...) or loss.mean()",
-        ) from None
-
-
-def _update(made: ExportedFunction, trace: Trace, loss: Value) -> None:
-    """Differentiate the loss and trace the optimiser's step."""
-    assert made.optimizer is not None
-    chosen = _reached(made, trace)
-    wrt = [trace.reads[p] for p in chosen]
-    nodes = tuple(trace.builder.nodes)
-    seed = ones_like(Tensor(loss))
-    found = pullback(trace.builder, nodes, [loss], [seed], wrt)
-    gradients = {p: Tensor(g) for p, g in zip(chosen, found, strict=True) if g is not None}
-    if not gradients:
-        made.fail(
-            "the loss reaches no trainable parameter",
-            hint="thaw the module, or call it in the function",
-        )
-    _check_wrt(made, gradients)
-    optim.apply(made.optimizer, trace, gradients)
-
-
-def _reached(made: ExportedFunction, trace: Trace) -> list[Param]:
-    read = [p for p in trace.reads if isinstance(p, Param) and p.trainable]
-    if made.wrt is None:
-        return read
-    wanted = {id(p) for _, p in walk(made.wrt)}
-    return [p for p in read if id(p) in wanted]
-
-
-def _check_wrt(made: ExportedFunction, gradients: dict[Param, Tensor]) -> None:
-    """Each thing named in wrt= has a parameter that the loss reaches."""
-    if made.wrt is None:
-        return
-    named = made.wrt if isinstance(made.wrt, list | tuple) else [made.wrt]
-    for one in named:
-        own = [p for _, p in walk(one)]
-        if not any(p is q for p in own for q in gradients):
-            made.fail(
-                f"wrt= names a {type(one).__name__} that the loss does not reach",
-                got=repr(one).splitlines()[0],
-            )
-
-
 # Entries.
 
 
@@ -532,10 +525,9 @@ def _storage(key: Any, traced: Traced, names: dict[int, str]) -> Storage:
         trainable = isinstance(key, Param) and key.trainable
         source = names[id(key.source)] if key.source is not None else ""
         return Storage(names[id(key)], key.type, key.kind, key.initial, trainable, source)
-    if isinstance(key, optim.Hyper):
-        name = f"optimizer.{entry}.{key.name}"
-        return Storage(name, type, "hyper", key.value)
-    if isinstance(key, optim.Counter):
-        return Storage(f"optimizer.{entry}.step", type, "optimizer", 0.0)
-    assert isinstance(key, optim.Slot)
-    return Storage(f"optimizer.{entry}.{key.name}.{names[key.parameter]}", type, "optimizer", 0.0)
+    assert isinstance(key, Hyper | Slot | Count)
+    owner = f"optimizer.{getattr(key, 'owner', '') or entry}"
+    if isinstance(key, Hyper):
+        return Storage(f"{owner}.{key.name}", type, "hyper", key.value)
+    beside = f".{names[key.parameter]}" if isinstance(key, Slot) else ""
+    return Storage(f"{owner}.{key.name}{beside}", type, "optimizer", key.first)
