@@ -2,13 +2,13 @@
 
 # ruff: noqa: PLW0108 (an entry is a function)
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_models import read_file
 from test_optimisers import RULES, SHAPE, START, gradients, transcribed
 
 import fluxc as fx
@@ -50,7 +50,7 @@ def small_model():
     """Groups, a schedule, accumulation, a loss scale, dropout, statistics and an average."""
     model = nn.Chain(nn.Dense(4, 8, fx.tanh), nn.BatchNorm(8), nn.Dropout(0.5), nn.Dense(8, 1))
     groups = optim.Groups(
-        {"*.bias": optim.Descent(0.1), "model.layers.1.*": None}, default=optim.AdamW(WARM)
+        {"*.bias": optim.Descent(0.1), "*layers.1.*": None}, default=optim.AdamW(WARM)
     )
     rule = optim.Chain(
         optim.LossScale(4.0, interval=2),
@@ -145,20 +145,9 @@ def test_a_loss_scale_saves_what_vanishes_in_16_bits(package, tmp_path):
     for name in ("vanishing", "scaled"):
         getattr(model, name)(np.ones((3, 2), np.float16))
     model.save(tmp_path / "w.safetensors")
-    master = {
-        n: kept(tmp_path / "w.safetensors", f"optimizer.{n}.master.w_{n}")
-        for n in ("vanishing", "scaled")
-    }
-    np.testing.assert_array_equal(master["vanishing"], 0)
-    np.testing.assert_array_equal(master["scaled"], -3 * 2.0**-26)
-
-
-def kept(path, name):
-    """An f32 tensor of a weights file."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    begin, end = json.loads(data[8 : 8 + length])[name]["data_offsets"]
-    return np.frombuffer(data[8 + length :][begin:end], np.float32)
+    kept = read_file(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(kept["optimizer.vanishing.master.w_vanishing"], 0)
+    np.testing.assert_array_equal(kept["optimizer.scaled.master.w_scaled"], -3 * 2.0**-26)
 
 
 def test_hyper_parameters_are_run_time_values(package):
@@ -201,6 +190,27 @@ def test_an_average_predicts(package, tmp_path):
     np.testing.assert_allclose(
         other.last(x), got, rtol=1e-4, atol=1e-5, err_msg="the mean's weights predict alike"
     )
+
+
+def test_an_average_is_shipped(tmp_path):
+    """An artifact that only predicts gets the average from --weights; without one, the weights."""
+    space = small_model()
+    x = np.random.default_rng(9).normal(size=(5, 4)).astype(np.float32)
+    whole = fx.compile(space, output=tmp_path / "whole")
+    trained = whole.Model(seed=3)
+    for _ in range(4):
+        trained.train(x)
+    trained.save(tmp_path / "w.safetensors")
+    predict = {"entries": ("mean", "last"), "output": tmp_path / "predict"}
+    shipped = fx.compile(space, weights=tmp_path / "w.safetensors", **predict).Model()
+    assert not shipped.optimizer
+    np.testing.assert_array_equal(shipped.mean(x), trained.mean(x))
+    np.testing.assert_array_equal(shipped.last(x), trained.last(x))
+    initial = tmp_path / "whole" / "whole.safetensors"
+    shipped = fx.compile(space, weights=initial, **predict).Model()
+    np.testing.assert_array_equal(shipped.mean(x), whole.Model().last(x))
+    shipped.load(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(shipped.mean(x), trained.mean(x))
 
 
 RESUME = """

@@ -100,7 +100,7 @@ def _write_weights(
 ) -> dict[str, str]:
     """Write NAME.safetensors; returns its hash by name."""
     given = None if weights is None else read_weights(Path(weights), spec)
-    stored = [s for s in spec.storages if s.in_file]
+    stored = [s for s in spec.storages if (s.in_file if given is None else s.name in given)]
     file = fresh / f"{name}.safetensors"
     with file.open("wb") as out:
         value = (lambda s: initial_value(s, seed)) if given is None else (lambda s: given[s.name])

@@ -119,7 +119,7 @@ class _NotWeightsError(Exception):
 def read_weights(path: Path, spec: ModelSpec) -> dict[str, np.ndarray[Any, Any]]:
     """Read the values of the storages that an artifact ships, by name.
 
-    State of training in the file is passed over.
+    State of training in the file is passed over, but for averages that an entry computes with.
     Errors  FluxcError that names the file and what is wrong with it.
     """
     try:
@@ -143,10 +143,26 @@ def _read(file: BinaryIO, spec: ModelSpec) -> dict[str, np.ndarray[Any, Any]]:
     tensors = _header(file.read(length))
     _check_layout(tensors, size - 8 - length)
     wanted = {s.name: s for s in spec.storages if s.in_file}
+    averages = _averages(spec)
+    if not averages.keys().isdisjoint(tensors):
+        wanted |= averages
     _check_names(set(tensors), set(wanted), {s.name for s in spec.storages})
     return {
         name: _tensor(file, 8 + length, tensors[name], storage) for name, storage in wanted.items()
     }
+
+
+def _averages(spec: ModelSpec) -> dict[str, Storage]:
+    """What an optimiser keeps and an entry reads without changing it, and all of the same owner."""
+    kept = {s.name: s for s in spec.storages if s.kind == "optimizer"}
+    read = {n for e in spec.entries for n in e.storages if n in kept and n not in e.updates}
+    owners = {_owner(name) for name in read}
+    return {name: s for name, s in kept.items() if _owner(name) in owners}
+
+
+def _owner(name: str) -> str:
+    """`ema` of `optimizer.ema.apart.layers.0.weight`."""
+    return name.split(".")[1]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
