@@ -22,7 +22,14 @@ from fluxc.tensor import Operators, Tensor, as_tensor
 from fluxc.trace import NeedsSize, Trace, current, is_users, user_loc
 from fluxc.tree import structure
 from fluxc.types import ElementType, TensorSpec, resolve_specs
-from fluxc.update import averaged, averages_of, check_loss, kept_averages, update
+from fluxc.update import (
+    Averages,
+    averaged_weights,
+    check_loss,
+    kept_averages,
+    needs_averages,
+    update,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +102,10 @@ class ExportedFunction:
 
     def __repr__(self) -> str:
         return f"<export {self.name}>"
+
+    def needs_names(self) -> bool:
+        """Whether its program depends on the names of parameters."""
+        return self.optimizer is not None and self.optimizer.needs_names()
 
     def inputs(self) -> tuple[list[str], list[TensorSpec]]:
         """Names and declared types.  Errors  ModelFileError for a parameter without one."""
@@ -224,17 +235,14 @@ class Known:
 
     variables  names of the file's modules, by identity.
     names      names of all stored tensors, by identity, once every entry was traced.
-    averaged   the parameters that have an average, for an entry that computes with averages.
+    averages   that steps keep, once every step was traced.
+    reads      what the entry read when it was traced before.
     """
 
     variables: dict[int, str]
     names: dict[int, str] | None = None
-    averaged: tuple[Param, ...] = ()
-
-    def complete(self, made: ExportedFunction, *, named: bool = True) -> bool:
-        """Whether an entry's update can be traced, or could without the names."""
-        ready = named and self.names is not None
-        return ready or made.optimizer is None or not made.optimizer.needs_names()
+    averages: Averages = ()
+    reads: tuple[Any, ...] = ()
 
 
 @dataclass
@@ -283,14 +291,12 @@ def trace_exports(
 
 def _completed(traced: list[Traced], known: Known) -> list[Traced]:
     """The entries; those that depend on names, or on averages that others keep, traced again."""
-    steps = [
-        t if known.complete(t.export, named=False) else _trace(t.export, known) for t in traced
-    ]
-    averages = kept_averages([(t.export, list(t.trace.updates)) for t in steps], known.names or {})
+    steps = [_trace(t.export, known) if t.export.needs_names() else t for t in traced]
+    averages = kept_averages([(t.export, list(t.trace.updates)) for t in steps])
     return [
-        t
-        if t.export.weights is None
-        else _trace(t.export, replace(known, averaged=averaged(t.export, t.trace.reads, averages)))
+        _trace(t.export, replace(known, averages=averages, reads=tuple(t.trace.reads)))
+        if needs_averages(t.export, t.trace.updates, averages)
+        else t
         for t in steps
     ]
 
@@ -346,17 +352,17 @@ def _program(
     made: ExportedFunction, names: list[str], trace: Trace, arguments: list[Tensor], known: Known
 ) -> Traced:
     """What the user's function computes, then what the optimiser does with it."""
-    with trace.shadowing(averages_of(made, trace, known.averaged)):
+    with trace.shadowing(averaged_weights(made, trace, known.reads, known.averages)):
         returned = _run(made, arguments)
     tree, outputs, values = _outputs(made, names, returned)
     forward = None
     _check_own(made, trace, values)
     if made.optimizer is not None:
         check_loss(made, returned)
-    if made.optimizer is not None and known.complete(made):
+    if made.optimizer is not None and (known.names or not made.needs_names()):
         with trace.builder.at(made.loc):
             forward = trace.builder.graph(made.name, values)
-            update(made, trace, values[0], known.names)
+            update(made, trace, values[0], known.names, known.averages)
     if STEP in trace.reads:  # the next call draws other numbers
         trace.updates[STEP] = (Tensor(trace.reads[STEP]) + 1).value
     return Traced(made, names, trace, values, outputs, tree, forward)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fluxc.compiler.autodiff import pullback
 from fluxc.compiler.errors import ShapeError
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from fluxc.export import ExportedFunction
     from fluxc.trace import Trace
 
-__all__ = ["averaged", "averages_of", "check_loss", "kept_averages", "update"]
+__all__ = [
+    "Averages", "averaged_weights", "check_loss", "kept_averages", "needs_averages", "update",
+]  # fmt: skip
+
+Averages: TypeAlias = "tuple[tuple[optim.EMA, frozenset[int]], ...]"  # each with its parameters
 
 
 def check_loss(made: ExportedFunction, returned: Any) -> None:
@@ -41,17 +45,25 @@ def check_loss(made: ExportedFunction, returned: Any) -> None:
         ) from None
 
 
-def update(made: ExportedFunction, trace: Trace, loss: Value, names: dict[int, str] | None) -> None:
+def update(
+    made: ExportedFunction,
+    trace: Trace,
+    loss: Value,
+    names: dict[int, str] | None,
+    averages: Averages,
+) -> None:
     """Differentiate the loss and trace the optimiser's step.
 
-    names  of stored tensors, by identity; not given where the optimiser does not ask for them.
+    names     of stored tensors, by identity; not given where the optimiser does not ask for them.
+    averages  those of all steps, as far as they are known.
     """
     assert made.optimizer is not None
     reached = _reached(made, trace)
     if not reached:
         _fail_unreached(made)
     titles = {p: str(i) if names is None else names[id(p)] for i, p in enumerate(reached)}
-    chosen = plan(made.optimizer, titles, made.average)
+    others = tuple(pair for pair in averages if pair[0] is not made.average)
+    chosen = plan(made.optimizer, titles, made.average, others)
     wrt = [trace.reads[p] for p in chosen.trained]
     nodes = tuple(trace.builder.nodes)
     result = Tensor(loss)
@@ -96,51 +108,41 @@ def _check_wrt(made: ExportedFunction, gradients: dict[Param, Tensor]) -> None:
 # Averages.
 
 
-def averages_of(
-    made: ExportedFunction, trace: Trace, parameters: Iterable[Param]
-) -> dict[Any, Value]:
-    """What an entry with `weights=` computes with in place of these parameters."""
-    return {p: made.weights.read(trace, p).value for p in parameters if made.weights}
+def kept_averages(steps: list[tuple[ExportedFunction, list[Any]]]) -> Averages:
+    """The averages that steps keep, each with its parameters by identity.
 
-
-def kept_averages(
-    steps: list[tuple[ExportedFunction, list[Any]]], names: dict[int, str]
-) -> dict[str, tuple[optim.EMA, set[int]]]:
-    """The averages by name, and the identities of the parameters that each has.
-
-    steps  entries, and the keys of what each updates.
-    Errors  ModelFileError where two averages, or an average and an entry, have one name, and where
-            a step changes parameters that another one averages.
+    steps   entries, and the keys of what each updates.
+    Errors  ModelFileError where two averages, or an average and an entry, have one name.
     """
-    found: dict[str, tuple[optim.EMA, set[int]]] = {}
+    found: dict[str, tuple[optim.EMA, frozenset[int]]] = {}
     for made, keys in steps:
         if made.average is None:
             continue
-        own, members = found.setdefault(made.average.name, (made.average, set()))
+        own, members = found.get(made.average.name, (made.average, frozenset()))
         if own is not made.average or any(other.name == own.name for other, _ in steps):
             made.fail(
                 f"another average or entry is named {own.name!r}", hint="optim.EMA(name='...')"
             )
-        members |= {key.parameter for key in keys if own.keeps(key)}
-    for made, keys in steps:
-        for average, members in found.values():
-            lost = [key for key in keys if isinstance(key, Param) and id(key) in members]
-            if lost and made.average is not average:
-                made.fail(
-                    f"it changes {names[id(lost[0])]}, whose average another step keeps",
-                    hint="the same average= for both, or wrt=",
-                )
-    return found
+        found[own.name] = own, members | {key.parameter for key in keys if own.keeps(key)}
+    return tuple(found.values())
 
 
-def averaged(
-    made: ExportedFunction,
-    reads: Iterable[Any],
-    averages: dict[str, tuple[optim.EMA, set[int]]],
-) -> tuple[Param, ...]:
-    """Of what an entry with `weights=` reads, the parameters that have an average."""
-    assert made.weights is not None
-    average, members = averages.get(made.weights.name, (None, set()))
-    if average is not made.weights:
+def needs_averages(made: ExportedFunction, keys: Iterable[Any], averages: Averages) -> bool:
+    """Whether an entry computes with an average, or changes weights that another step averages.
+
+    Errors  ModelFileError where no step keeps the average of `weights=`.
+    """
+    if made.weights is not None and not any(own is made.weights for own, _ in averages):
         made.fail("no training step keeps the average of weights=", hint="average= on that step")
-    return tuple(p for p in reads if isinstance(p, Param) and id(p) in members)
+    changed = {id(key) for key in keys if isinstance(key, Param)}
+    beside = (members for own, members in averages if own is not made.average)
+    return made.weights is not None or any(changed & members for members in beside)
+
+
+def averaged_weights(
+    made: ExportedFunction, trace: Trace, reads: Iterable[Any], averages: Averages
+) -> dict[Any, Value]:
+    """What an entry with `weights=` computes with in place of the parameters among `reads`."""
+    members = next((members for own, members in averages if own is made.weights), frozenset())
+    averaged = (p for p in reads if isinstance(p, Param) and id(p) in members)
+    return {p: made.weights.read(trace, p).value for p in averaged if made.weights}

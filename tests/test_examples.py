@@ -104,6 +104,21 @@ def test_the_code_of_the_docs_compiles(page, tmp_path):
     assert compiled.returncode == 0, compiled.stderr
 
 
+def test_the_page_on_optimisers_trains_stops_and_goes_on(tmp_path):
+    text = (ROOT / "docs" / "optimisers.md").read_text()
+    *model, use = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "page.py").write_text("\n".join(model))
+    (tmp_path / "use.py").write_text(use)
+    fluxc = (sys.executable, "-m", "fluxc.compiler")
+    compiled = run(*fluxc, "compile", "page.py", "-o", "build/page", cwd=tmp_path)
+    assert compiled.returncode == 0, compiled.stderr
+    (tmp_path / "page.py").unlink()
+    used = run(sys.executable, "use.py", cwd=tmp_path)
+    assert used.returncode == 0, used.stderr
+    before, after = map(float, re.search(r"loss ([\d.]+) -> ([\d.]+)", used.stdout).groups())
+    assert after < before
+
+
 def test_the_readme_s_model_compiles_trains_and_predicts(tmp_path):
     model, use = blocks("python")
     (tmp_path / "model.py").write_text(model)

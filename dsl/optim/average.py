@@ -32,7 +32,8 @@ class EMA:
     decay  a number, or a schedule of the number of updates; `model.optimizer["ema.decay"]`.
     name   of what is kept, `optimizer.<name>...`, where a file has several averages.
     What is kept is mean - w: weights that are loaded without an average are the average, and an
-    assignment to a weight moves it too.  Weights that are not trained stand for themselves.
+    assignment to a weight moves it too.  Weights that are not averaged stand for themselves; a step
+    without `average=` changes weights and leaves their average where it is.
     PyTorch's AveragedModel with get_ema_multi_avg_fn.
     """
 
@@ -55,6 +56,12 @@ class EMA:
         decay = cast(hyper_value(u.trace, "decay", self.decay, count, self.name), dtype)
         moved = decay * (cast(before, dtype) - cast(after, dtype) + apart)
         u.trace.updates[key] = u.chosen(moved, apart).value
+
+    def stay(self, u: Update, before: Tensor, after: Tensor) -> None:
+        """Trace that the average stays where it is while the parameter moves."""
+        key, dtype = self._key(u.p), wide(u.p)
+        apart = Tensor(u.trace.read(key, u.p.type.with_dtype(dtype)))
+        u.trace.updates[key] = (apart + (cast(before, dtype) - cast(after, dtype))).value
 
     def read(self, trace: Trace, p: Param) -> Tensor:
         """The average of a parameter in the parameter's dtype."""

@@ -21,11 +21,16 @@ __all__ = ["Plan", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The rules of an update in order, and the parameters that it changes."""
+    """The rules of an update in order, and the parameters that it changes.
+
+    average  of these parameters that the update keeps.
+    others   averages of other steps, each with the parameters that it has, by identity.
+    """
 
     stages: tuple[Stage, ...]
     trained: tuple[Param, ...]
     average: EMA | None
+    others: tuple[tuple[EMA, frozenset[int]], ...]
 
     def seed(self, trace: Trace, one: Tensor) -> Tensor:
         """What the backward pass starts with: 1, or the loss scale."""
@@ -61,14 +66,22 @@ class Plan:
         new = u.chosen(cast(after, u.p.type.dtype), before)
         if self.average is not None:
             self.average.update(u, before, new)
+        for other, members in self.others:
+            if id(u.p) in members:
+                other.stay(u, before, new)
         u.trace.updates[u.p] = new.value
 
 
 _NOBODY = Stage(Rule({}), (), "", "", frozenset())
 
 
-def plan(rule: Rule, names: dict[Param, str], average: EMA | None) -> Plan:
-    """The update of the parameters with these names.
+def plan(
+    rule: Rule,
+    names: dict[Param, str],
+    average: EMA | None = None,
+    others: tuple[tuple[EMA, frozenset[int]], ...] = (),
+) -> Plan:
+    """The update of the parameters with these names; averages as `Plan` has them.
 
     Errors  TraceError where the rule's patterns or its order make no sense.
     """
@@ -84,7 +97,7 @@ def plan(rule: Rule, names: dict[Param, str], average: EMA | None) -> Plan:
         shared = frozenset(n for n in one.hypers if sum(n in other.hypers for other in beside) > 1)
         parameters = tuple(p for p in members if p not in frozen)
         stages.append(Stage(one, parameters, title, group, shared))
-    return Plan(tuple(stages), tuple(p for p in names if p not in frozen), average)
+    return Plan(tuple(stages), tuple(p for p in names if p not in frozen), average, others)
 
 
 def _check_scale(flat: list[tuple[Rule, str, dict[Any, str]]], everything: int) -> None:
