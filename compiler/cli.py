@@ -209,42 +209,92 @@ def train_command(
     weights: Annotated[Path | None, typer.Option(help="Parameters to begin with.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="Threads; 0: all cores.")] = None,
     save: Annotated[Path | None, typer.Option(help="Save the model's weights after it.")] = None,
+    validate: Annotated[Path | None, typer.Option(help="An .npz file to evaluate on.")] = None,
+    holdout: Annotated[
+        float | None, typer.Option(help="Evaluate on this share of the data instead.")
+    ] = None,
+    evaluate: Annotated[str | None, typer.Option(help="The entry to evaluate by.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A folder to save every epoch in, safe from a kill.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    log: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's files.")] = None,
 ) -> None:
     """Train an artifact on shuffled batches of arrays; prints the last epoch's mean loss."""
-    from rich.progress import Progress
+    from fluxc import train
+    from fluxc.compiler.use import read_data, training_batches
+    from fluxc.data import splitobs
 
-    from fluxc.compiler.use import read_data, train
-
+    _check_training_options(validate, holdout, evaluate, checkpoint, resume)
     package = _package(artifact)
     declared = _entry(package, artifact, entry)
     if not declared.training:
         steps = [e.name for e in package.entries.values() if e.training]
         raise FluxcError(f"{entry} is no training step", expected=", ".join(steps) or "(none)")
     arrays = read_data(data, declared.inputs)
-    leading = [i.shape[0] for i in declared.inputs]
+    held: Any = validate
+    if holdout is not None:
+        arrays, held = splitobs(arrays, at=1 - holdout, shuffle=True, seed=seed)
+    loader = training_batches(arrays, declared.inputs, batchsize=batchsize, shuffle=True, seed=seed)
     with _artifact_errors(package):
         model = _model(package, seed, weights, threads)
-        with Progress(console=err, disable=not err.is_terminal, transient=True) as bar:
-            task = bar.add_task(
-                "training", total=epochs * -(-len(arrays[declared.inputs[0].name]) // batchsize)
-            )
-
-            def show(epoch: int, steps: int, loss: float) -> None:
-                what = f"epoch {epoch + 1}/{epochs}, loss {loss:.4f}"
-                bar.update(task, completed=steps, description=what)
-
-            result = train(
-                getattr(model, entry),
-                arrays,
-                epochs=epochs,
-                batchsize=batchsize,
-                seed=seed,
-                fixed=any(isinstance(size, int) for size in leading),
-                progress=show,
-            )
+        evaluation = (
+            []
+            if held is None
+            else [_evaluation(package, model, declared, evaluate, held, batchsize)]
+        )
+        history = train.fit(
+            getattr(model, entry),
+            loader,
+            epochs=epochs,
+            evaluate=evaluation,
+            callbacks=[] if log is None else [train.tensorboard(log)],
+            checkpoint=checkpoint,
+            resume=resume,
+        )
         if save is not None:
             model.save(str(save))
-    typer.echo(f"loss {result.loss:.6g}")
+    last = history.rows[-1]
+    for name in ["loss", *(n for n in last if n.startswith("validation_"))]:
+        typer.echo(f"{name} {last[name]:.6g}")
+
+
+def _check_training_options(
+    validate: Path | None,
+    holdout: float | None,
+    evaluate: str | None,
+    checkpoint: Path | None,
+    resume: bool,
+) -> None:
+    if validate is not None and holdout is not None:
+        raise typer.BadParameter("one of --validate and --holdout", param_hint="--holdout")
+    if holdout is not None and not 0 < holdout < 1:
+        raise typer.BadParameter("a share lies between 0 and 1", param_hint="--holdout")
+    if evaluate is not None and validate is None and holdout is None:
+        raise typer.BadParameter("needs --validate or --holdout", param_hint="--evaluate")
+    if resume and checkpoint is None:
+        raise typer.BadParameter("needs --checkpoint", param_hint="--resume")
+
+
+def _evaluation(
+    package: Any, model: Any, step: Any, name: str | None, held: Any, batchsize: int
+) -> Any:
+    """What to evaluate by on a file, or on arrays that were held out."""
+    from fluxc.compiler.use import (
+        evaluation_entry,
+        evaluation_metrics,
+        read_data,
+        training_batches,
+    )
+    from fluxc.train import Evaluation
+
+    entry, target = evaluation_entry(package, step, name), step.inputs[-1]
+    inputs = (*(i for i in entry.inputs if i.name != target.name), target)
+    arrays = read_data(held, inputs) if isinstance(held, Path) else held
+    batches = training_batches(
+        {i.name: arrays[i.name] for i in inputs}, entry.inputs, batchsize=batchsize
+    )
+    return Evaluation(getattr(model, entry.name), batches, evaluation_metrics(entry, target))
 
 
 @app.command(

@@ -1,24 +1,29 @@
-"""Artifacts at work: training over a data set, and how long a call takes."""
+"""Artifacts at work: what they are trained and evaluated on, and how long a call takes."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fluxc.compiler.errors import FluxcError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["Timing", "measure", "random_inputs", "read_data", "train"]
+__all__ = [
+    "Timing",
+    "evaluation_entry",
+    "evaluation_metrics",
+    "measure",
+    "random_inputs",
+    "read_data",
+    "training_batches",
+]
 
-Progress: TypeAlias = Callable[[int, int, float], None]
-"""Is told the epoch, the number of steps done in all, and the mean loss of the epoch so far."""
 _DTYPES = {"bool": np.dtype(bool), "bf16": np.dtype(np.uint16)} | {
     f"{kind}{8 * n}": np.dtype(f"{kind}{n}")
     for kind in "fiu"
@@ -69,59 +74,54 @@ def _converted(wanted: Any, array: np.ndarray, path: Path) -> np.ndarray:
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """How a training ended: the mean loss of the last epoch, and the steps done in all."""
+def training_batches(
+    arrays: Mapping[str, np.ndarray], inputs: tuple[Any, ...], **options: Any
+) -> Any:
+    """The batches of arrays by name; whole ones alone where an input has one size of batch."""
+    from fluxc.data import DataLoader
 
-    loss: float
-    steps: int
-
-
-def train(
-    step: Callable[..., Any],
-    data: Mapping[str, np.ndarray],
-    *,
-    epochs: int,
-    batchsize: int,
-    seed: int,
-    fixed: bool = False,
-    progress: Progress | None = None,
-) -> Trained:
-    """Call `step` on shuffled batches of the data.
-
-    fixed    the entry takes no other batch size: a last batch that is short is left out.
-    Errors   FluxcError with the step's number where the loss is not a number.
-    """
-    count = len(next(iter(data.values())))
-    rng = np.random.default_rng(seed)
-    whole = count - count % batchsize if fixed else count
-    if whole == 0:
-        raise FluxcError(f"{count} examples make no batch of {batchsize}")
-    steps, mean = 0, math.nan
-    for epoch in range(epochs):
-        order = rng.permutation(count)[:whole]
-        total, seen = 0.0, 0
-        for start in range(0, whole, batchsize):
-            part = order[start : start + batchsize]
-            loss = _loss(step(**{name: a[part] for name, a in data.items()}))
-            steps += 1
-            if not math.isfinite(loss):
-                raise FluxcError(
-                    f"the loss is {loss} at step {steps} (epoch {epoch + 1})",
-                    hint="a smaller learning rate, or look for a log or a division of 0",
-                )
-            total, seen = total + loss * len(part), seen + len(part)
-            mean = total / seen
-            if progress is not None:
-                progress(epoch, steps, mean)
-    return Trained(mean, steps)
+    fixed = any(isinstance(i.shape[0], int) for i in inputs if i.shape)
+    loader = DataLoader(dict(arrays), **options, partial=not fixed)
+    if len(loader) == 0:
+        raise FluxcError(f"{len(loader.order(0))} examples make no batch of {loader.batchsize}")
+    return loader
 
 
-def _loss(result: Any) -> float:
-    """A training step returns its loss, or (loss, more...)."""
-    while isinstance(result, tuple | list):
-        result = result[0]
-    return float(result)
+def evaluation_entry(package: Any, step: Any, name: str | None) -> Any:
+    """The entry that a step is evaluated by: the one of this name, or the only one that can be."""
+    known = {i.name for i in step.inputs}
+    able = [
+        e.name
+        for e in package.entries.values()
+        if not e.training and {i.name for i in e.inputs} <= known
+    ]
+    if name is None and len(able) == 1:
+        name = able[0]
+    if name not in able:
+        raise FluxcError(
+            f"cannot evaluate by {name!r}" if name else "which entry to evaluate by is not said",
+            expected=f"--evaluate with one of: {', '.join(able)}"
+            if able
+            else f"an entry without training that takes of {', '.join(sorted(known))}",
+        )
+    return package.entries[name]
+
+
+def evaluation_metrics(entry: Any, target: Any) -> dict[str, Any]:
+    """What is measured of an entry: one number is reported as it is; of scores, the accuracy."""
+    from fluxc.train import accuracy
+
+    (first, *more) = entry.outputs
+    if not more and not first.shape:
+        return {}
+    scores = not more and first.dtype[0] in "fb" and target.dtype[0] in "iu"
+    if scores and len(first.shape) == len(target.shape) + 1:
+        return {"accuracy": accuracy}
+    raise FluxcError(
+        f"no metric is known for {entry.name}",
+        expected="an entry that returns one number, or scores of classes beside integer labels",
+        got=f"{', '.join(map(str, entry.outputs))} beside {target.name}: {target}",
+    )
 
 
 # Timing.

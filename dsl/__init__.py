@@ -14,7 +14,18 @@ def train_step(x: fx.f32["batch", 64], y: fx.i32["batch"]):
     return losses.logitcrossentropy(model(x), y)
 """
 
-from fluxc import convert, init, linalg, losses, nn, ops, optim, schedules
+from fluxc import (
+    convert,
+    data,
+    init,
+    linalg,
+    losses,
+    nn,
+    ops,
+    optim,
+    schedules,
+    train,
+)
 from fluxc.checkpoint import checkpoint
 from fluxc.compiler.errors import (
     BuildError,
@@ -65,6 +76,7 @@ __all__ = [
     "cond",
     "convert",
     "custom_vjp",
+    "data",
     "destructure",
     "dim",
     "export",
@@ -92,6 +104,7 @@ __all__ = [
     "scan",
     "schedules",
     "switch",
+    "train",
     "training",
     "u8",
     "value_and_grad",

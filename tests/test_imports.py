@@ -15,6 +15,8 @@ FOLDERS = {"fluxc.compiler": "compiler", "fluxc.runtime": "runtime", "fluxc": "d
 LAYERS = (
     ("fluxc.compiler.cli", "fluxc.compiler.__main__"),
     ("fluxc",),
+    ("fluxc.train",),
+    ("fluxc.data",),
     ("fluxc.compiler.driver",),
     ("fluxc.compiler.artifact",),
     ("fluxc.compiler.backends.llvm", "fluxc.compiler.backends.triton"),
@@ -32,7 +34,9 @@ HOMES = {
     "lark": ("fluxc.compiler.ir.parser", "fluxc.compiler.ir.pattern"),
     "triton": "fluxc.compiler.backends.triton",
     "typer": "fluxc.compiler.cli",
-    "rich": "fluxc.compiler.cli",
+    "rich": ("fluxc.compiler.cli", "fluxc.train.progress"),
+    "matplotlib": "fluxc.train.history",
+    "tensorboardX": "fluxc.train.callbacks",
 }
 
 
@@ -120,7 +124,7 @@ def loaded_after(code):
 
 
 def test_importing_the_dsl_loads_no_back_end():
-    back_ends = {"llvmlite", "lark", "triton", "typer", "rich"}
+    back_ends = {"llvmlite", "lark", "triton", "typer", "rich", "matplotlib", "tensorboardX"}
     assert not loaded_after("import fluxc, fluxc.nn, fluxc.optim") & back_ends
 
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from native import hand
 from fluxc.compiler import driver
 from fluxc.compiler.backends.llvm import link
 from fluxc.compiler.errors import FluxcError
-from fluxc.compiler.use import measure, train
+from fluxc.compiler.use import measure, training_batches
 
 pytestmark = pytest.mark.cc
 
@@ -112,16 +113,76 @@ def test_a_wrong_training_gets_one_message(case, folder):
     assert word in result.stderr
 
 
-def test_every_example_is_used_once_in_an_epoch():
-    seen = []
-    result = train(
-        lambda x: seen.extend(x) or 1.0, {"x": np.arange(10)}, epochs=2, batchsize=4, seed=0
-    )
-    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
-    assert seen[:10] != seen[10:]
-    assert (result.steps, result.loss) == (6, 1.0)
-    with pytest.raises(FluxcError, match="make no batch of 64"):
-        train(len, {"x": np.arange(10)}, epochs=1, batchsize=64, seed=0, fixed=True)
+class Input(NamedTuple):
+    name: str
+    shape: tuple
+
+
+def test_an_entry_of_one_batch_size_is_told_where_no_batch_is_whole():
+    arrays, options = {"x": np.arange(10)}, {"batchsize": 4, "shuffle": True}
+    batches = list(training_batches(arrays, (Input("x", ("batch",)),), **options))
+    assert [len(b["x"]) for b in batches] == [4, 4, 2]
+    assert len(list(training_batches(arrays, (Input("x", (4,)),), **options))) == 2
+    with pytest.raises(FluxcError, match="10 examples make no batch of 64"):
+        training_batches(arrays, (Input("x", (64,)),), batchsize=64)
+
+
+VALIDATED = (*TRAIN, "train_step", "--data", "data.npz", "--epochs", "3", "--batchsize", "16")
+
+
+def printed(result):
+    assert result.returncode == 0, result.stderr
+    pairs = (line.split() for line in result.stdout.splitlines())
+    return {name: float(value) for name, value in pairs}
+
+
+def test_training_reports_what_it_validates(folder):
+    held = printed(fluxc(*VALIDATED, "--holdout", "0.2", cwd=folder))
+    assert set(held) == {"loss", "validation_accuracy"}
+    assert held["validation_accuracy"] > 0.5
+    same = printed(fluxc(*VALIDATED, "--validate", "data.npz", "--evaluate", "predict", cwd=folder))
+    assert same["validation_accuracy"] > 0.5
+    assert same["loss"] == printed(fluxc(*VALIDATED, cwd=folder))["loss"], "data are only looked at"
+
+
+def test_training_goes_on_from_its_checkpoint(folder, tmp_path):
+    straight = fluxc(*VALIDATED, "--save", tmp_path / "a", cwd=folder)
+    saved = ("--checkpoint", tmp_path / "c")
+    one = [*VALIDATED[:-3], "1", *VALIDATED[-2:]]
+    assert fluxc(*one, *saved, cwd=folder).returncode == 0
+    again = fluxc(*VALIDATED, *saved, cwd=folder)
+    assert again.returncode == 1
+    assert "another run" in again.stderr
+    resumed = fluxc(*VALIDATED, *saved, "--resume", "--save", tmp_path / "b", cwd=folder)
+    assert (resumed.returncode, resumed.stdout, resumed.stderr) == (0, straight.stdout, "")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+WRONG_USAGE = {
+    "both": ("--validate", "data.npz", "--holdout", "0.1"),
+    "all held out": ("--holdout", "1"),
+    "nothing to evaluate": ("--evaluate", "predict"),
+    "nothing to resume": ("--resume",),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_USAGE)
+def test_options_that_need_others_are_wrong_usage(case, folder):
+    assert fluxc(*VALIDATED, *WRONG_USAGE[case], cwd=folder).returncode == 2
+
+
+WRONG_EVALUATION = {
+    "unknown": (("--evaluate", "learn"), "cannot evaluate by 'learn'"),
+    "a training step": (("--evaluate", "fixed_step"), "cannot evaluate by 'fixed_step'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_EVALUATION)
+def test_an_entry_that_cannot_evaluate_is_refused(case, folder):
+    options, message = WRONG_EVALUATION[case]
+    result = fluxc(*VALIDATED, "--holdout", "0.2", *options, cwd=folder)
+    assert result.returncode == 1
+    assert message in result.stderr
 
 
 def test_bench_reports_latencies_and_speed(folder):
