@@ -14,6 +14,7 @@ FOLDERS = {"fluxc.compiler": "compiler", "fluxc.runtime": "runtime", "fluxc": "d
 # From the top down.  Layers on one line may not see each other.
 LAYERS = (
     ("fluxc.compiler.cli", "fluxc.compiler.__main__"),
+    ("fluxc.compiler.use",),
     ("fluxc",),
     ("fluxc.train",),
     ("fluxc.data",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import nan
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,7 +82,8 @@ class Means:
             self.totals[name] = self.totals.get(name, 0.0) + value * weight
 
     def values(self) -> dict[str, float]:
-        return {name: total / self.weight for name, total in self.totals.items() if self.weight}
+        """The means; NaN where nothing had a weight."""
+        return {n: total / self.weight if self.weight else nan for n, total in self.totals.items()}
 
     def state(self) -> dict[str, Any]:
         return {"totals": self.totals, "weight": self.weight}
