@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from fluxc import ops
 from fluxc.compiler.errors import ShapeError, TraceError
 from fluxc.compiler.ir.types import DType, TensorType, f32
 from fluxc.module import Declared, Module, Param, is_container, trainables
+from fluxc.ops.layout import split
 from fluxc.tensor import Operators, Tensor, as_tensor, promote
 from fluxc.trace import fail
+from fluxc.transforms import custom_vjp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +77,25 @@ class Flat(Operators):
             return ops.zeros(0, self.dtype)
         return ops.concatenate([as_tensor(p, self.dtype).ravel() for p in self.parameters])
 
+    def taken_apart(self, vector: Tensor) -> tuple[Tensor, ...]:
+        """The parts of such a vector as tensors like the parameters.
+
+        Its derivative is given: one concatenation, not a sum of as many vectors as there are parts.
+        """
+        return custom_vjp(self._parts, self._joined)(vector)  # type: ignore[no-any-return]
+
+    def _parts(self, vector: Tensor) -> tuple[Tensor, ...]:
+        ends = list(accumulate(int(p.size) for p in self.parameters))  # type: ignore[arg-type]
+        pairs = zip(self.parameters, split(vector, ends[:-1]), strict=True)
+        return tuple(as_tensor(part.reshape(p.shape), p.dtype) for p, part in pairs)
+
+    def _joined(
+        self, vectors: tuple[Tensor], parts: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]
+    ) -> tuple[Tensor]:
+        del parts
+        dtype = vectors[0].dtype
+        return (ops.concatenate([as_tensor(c, dtype).ravel() for c in cotangents]),)
+
     def __repr__(self) -> str:
         return f"Flat({self.type})"
 
@@ -106,12 +128,8 @@ def destructure(model: Any) -> tuple[Flat, Callable[[TensorLike], Any]]:
                 expected=str(flat.type),
                 got=str(v.type),
             )
-        parts: dict[int, Tensor] = {}
-        start = 0
-        for p in flat.parameters:
-            end = start + int(p.size)  # type: ignore[arg-type]
-            parts[id(p)] = as_tensor(v[start:end].reshape(p.shape), p.dtype)
-            start = end
-        return rebuilt(model, lambda x: parts.get(id(x), x))
+        parts = flat.taken_apart(v) if flat.parameters else ()
+        found = {id(p): part for p, part in zip(flat.parameters, parts, strict=True)}
+        return rebuilt(model, lambda x: found.get(id(x), x))
 
     return flat, re

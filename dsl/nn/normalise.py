@@ -179,12 +179,22 @@ class _Recording(_ByChannel, Moded):
         channels: int,
         activation: Callable[[Tensor], Tensor] = ops.identity,
         *,
-        track_stats: bool,
-        active: bool | None,
-        momentum: float,
-        **options: Any,
+        init_bias: Any = 0.0,
+        init_scale: Any = 1.0,
+        affine: bool = True,
+        track_stats: bool = True,
+        active: bool | None = None,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
     ) -> None:
-        super().__init__(channels, activation, **options)
+        super().__init__(
+            channels,
+            activation,
+            init_bias=init_bias,
+            init_scale=init_scale,
+            affine=affine,
+            eps=eps,
+        )
         self.active, self.momentum = checked_mode(active), momentum
         self.mean = State(channels, init=0.0) if track_stats else None
         self.var = State(channels, init=1.0) if track_stats else None
@@ -245,31 +255,6 @@ class BatchNorm(_Recording):
     Errors    ShapeError for another number of channels, or one value a channel in training.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        activation: Callable[[Tensor], Tensor] = ops.identity,
-        *,
-        init_bias: Any = 0.0,
-        init_scale: Any = 1.0,
-        affine: bool = True,
-        track_stats: bool = True,
-        active: bool | None = None,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-    ) -> None:
-        super().__init__(
-            channels,
-            activation,
-            init_bias=init_bias,
-            init_scale=init_scale,
-            affine=affine,
-            track_stats=track_stats,
-            active=active,
-            eps=eps,
-            momentum=momentum,
-        )
-
     def _statistics_axes(self, x: Tensor) -> tuple[int, ...]:
         return (0, *range(2, x.ndim))
 
@@ -287,7 +272,7 @@ class InstanceNorm(_Recording):
     affine       True: scale and bias [channels], which start at init_scale and init_bias.
     track_stats  True: training records the batch's mean of what it measures in each example,
                  as BatchNorm does, and test takes the record.
-    active       as BatchNorm has it.
+    active, eps and momentum as BatchNorm has them.
     PyTorch's InstanceNorm1d, 2d, 3d.
     Errors       ShapeError for another number of channels, no spatial axis, or one value a channel
                  in training.
@@ -300,25 +285,11 @@ class InstanceNorm(_Recording):
         channels: int,
         activation: Callable[[Tensor], Tensor] = ops.identity,
         *,
-        init_bias: Any = 0.0,
-        init_scale: Any = 1.0,
         affine: bool = False,
         track_stats: bool = False,
-        active: bool | None = None,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            channels,
-            activation,
-            init_bias=init_bias,
-            init_scale=init_scale,
-            affine=affine,
-            track_stats=track_stats,
-            active=active,
-            eps=eps,
-            momentum=momentum,
-        )
+        super().__init__(channels, activation, affine=affine, track_stats=track_stats, **options)
 
     def _statistics_axes(self, x: Tensor) -> tuple[int, ...]:
         return tuple(range(2, x.ndim))
