@@ -29,7 +29,50 @@ __all__ = [
 ]  # fmt: skip
 
 
-class LayerNorm(Module):
+class _ByExample(Module):
+    """Normalisation of each example over its last axes, and a scale for each element there."""
+
+    bias: Param | None = None
+
+    def __init__(
+        self,
+        *size: Any,
+        activation: Callable[[Tensor], Tensor] = ops.identity,
+        init_scale: Any = 1.0,
+        affine: bool = True,
+        eps: float = 1e-5,
+    ) -> None:
+        self.activation: Callable[[Tensor], Tensor]
+        self.size, self.activation = sizes_and_activation(type(self).__name__, size, activation)
+        self.eps = eps
+        self.scale = Param(self.size, init=init_scale) if affine else None
+
+    def _normalised(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        raise NotImplementedError
+
+    def __call__(self, x: TensorLike) -> Tensor:
+        t = float_input(x)
+        y = self._normalised(widened(t), self._axes(t))
+        if self.scale is not None:
+            y = y * as_tensor(self.scale, y.dtype)
+        if self.bias is not None:
+            y = y + as_tensor(self.bias, y.dtype)
+        return self.activation(as_tensor(y, t.dtype))
+
+    def _axes(self, x: Tensor) -> tuple[int, ...]:
+        """The last axes of x, which have these sizes, or a ShapeError."""
+        expected = f"[..., {', '.join(map(str, self.size))}]"
+        for i, s in enumerate(self.size):
+            checked_size(self, x, i - len(self.size), s, expected)
+        return tuple(range(-len(self.size), 0))
+
+    def describe(self) -> str:
+        call = f"{type(self).__name__}({', '.join(map(str, self.size))}"
+        text = with_activation(call, self.activation)
+        return text if self.scale is not None else f"{text[:-1]}, affine=False)"
+
+
+class LayerNorm(_ByExample):
     """Normalisation of each example, over the last axes.
 
         y = activation(scale * (x - mean) / sqrt(var + eps) + bias), with the biased variance
@@ -41,74 +84,28 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self,
-        *size: Any,
-        activation: Callable[[Tensor], Tensor] = ops.identity,
-        init_bias: Any = 0.0,
-        init_scale: Any = 1.0,
-        affine: bool = True,
-        eps: float = 1e-5,
+        self, *size: Any, init_bias: Any = 0.0, affine: bool = True, **options: Any
     ) -> None:
-        self.activation: Callable[[Tensor], Tensor]
-        self.size, self.activation = sizes_and_activation("LayerNorm", size, activation)
-        self.eps = eps
-        self.scale = Param(self.size, init=init_scale) if affine else None
+        super().__init__(*size, affine=affine, **options)
         self.bias = Param(self.size, init=init_bias) if affine else None
 
-    def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(x)
-        y = ops.normalise(widened(t), _last_axes(self, t, self.size), self.eps)
-        if self.scale is not None:
-            y = y * as_tensor(self.scale, y.dtype) + as_tensor(self.bias, y.dtype)
-        return self.activation(as_tensor(y, t.dtype))
-
-    def describe(self) -> str:
-        text = with_activation(f"LayerNorm({', '.join(map(str, self.size))}", self.activation)
-        return text if self.scale is not None else f"{text[:-1]}, affine=False)"
+    def _normalised(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        return ops.normalise(x, axes, self.eps)
 
 
-class RMSNorm(Module):
+class RMSNorm(_ByExample):
     """Normalisation of each example's mean square, over the last axes.
 
         y = activation(scale * x / sqrt(mean(x * x) + eps))
 
     `RMSNorm(64)`, `RMSNorm(4, 5)`, `RMSNorm(64, fx.relu)`.
-    Shapes  x [..., *size], scale [*size]; affine=False: none.
+    Shapes  x [..., *size], scale [*size], which starts at init_scale; affine=False: none.
     PyTorch's RMSNorm, whose eps is by default that of the dtype.
     Errors  ShapeError if the last axes of x are not `size`.
     """
 
-    def __init__(
-        self,
-        *size: Any,
-        activation: Callable[[Tensor], Tensor] = ops.identity,
-        init_scale: Any = 1.0,
-        affine: bool = True,
-        eps: float = 1e-5,
-    ) -> None:
-        self.activation: Callable[[Tensor], Tensor]
-        self.size, self.activation = sizes_and_activation("RMSNorm", size, activation)
-        self.eps = eps
-        self.scale = Param(self.size, init=init_scale) if affine else None
-
-    def __call__(self, x: TensorLike) -> Tensor:
-        t = float_input(x)
-        y = ops.rms_normalise(widened(t), _last_axes(self, t, self.size), self.eps)
-        if self.scale is not None:
-            y = y * as_tensor(self.scale, y.dtype)
-        return self.activation(as_tensor(y, t.dtype))
-
-    def describe(self) -> str:
-        text = with_activation(f"RMSNorm({', '.join(map(str, self.size))}", self.activation)
-        return text if self.scale is not None else f"{text[:-1]}, affine=False)"
-
-
-def _last_axes(layer: Any, x: Tensor, size: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes that have these sizes, or a ShapeError."""
-    expected = f"[..., {', '.join(map(str, size))}]"
-    for i, s in enumerate(size):
-        checked_size(layer, x, i - len(size), s, expected)
-    return tuple(range(-len(size), 0))
+    def _normalised(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        return ops.rms_normalise(x, axes, self.eps)
 
 
 class _ByChannel(Module):
@@ -379,4 +376,4 @@ class LocalResponseNorm(Module):
 
 def hasaffine(layer: Any) -> bool:
     """Whether a normalising layer has parameters: False of any other layer."""
-    return isinstance(layer, _ByChannel | LayerNorm | RMSNorm) and layer.scale is not None
+    return isinstance(layer, _ByChannel | _ByExample) and layer.scale is not None
