@@ -59,6 +59,50 @@ def test_biases_are_given():
         nn.Dense(3, 2, bias=np.ones(3))
 
 
+def test_layers_of_given_weights():
+    """(weight, bias, activation) with an array, or the parameter of another layer."""
+    w, x = draw(2, 3), draw(4, 3)
+    space = lambda m: {"namespace": {"m": m}}
+    layer = nn.Dense(w, False, fx.tanh)
+    np.testing.assert_allclose(run(layer, x, **space(layer)), np.tanh(x @ w.T), rtol=1e-5)
+    layer = nn.Dense(w, np.array([1.0, 2.0]))
+    np.testing.assert_allclose(run(layer, x, **space(layer)), x @ w.T + [1, 2], rtol=1e-5)
+    layer = nn.Scale(w[0], 2.0, fx.exp)
+    np.testing.assert_allclose(run(layer, x, **space(layer)), np.exp(x * w[0] + 2), rtol=1e-5)
+    layer = nn.Scale(w)
+    np.testing.assert_allclose(run(layer, x[:, None], **space(layer)), x[:, None] * w, rtol=1e-5)
+    layer = nn.Bilinear(draw(2, 3, 3), bias=False)
+    assert layer.describe() == "Bilinear(3, 2, bias=False)"
+    assert run(layer, x, **space(layer)).shape == (4, 2)
+    tokens = np.array([1, 0, 1], np.int32)
+    for layer, want in (
+        (nn.Embedding(w), w[tokens]),
+        (nn.EmbeddingBag(w, "sum"), w[tokens].sum(0)),
+    ):
+        np.testing.assert_allclose(run(layer, tokens, **space(layer)), want, rtol=1e-6)
+    with pytest.raises(fx.ShapeError, match=r"Dense of a weight with 3 axes\n.*\[out, in\]"):
+        nn.Dense(draw(2, 3, 4))
+
+
+def test_parameters_are_shared():
+    """A layer of another layer's parameter has no own: the gradient is the sum of both uses."""
+    table = nn.Embedding(5, 3)
+    model = nn.Chain(
+        table, nn.Dense(table.weight, False), nn.Embedding(table.weight, padding_idx=1)
+    )
+    assert list(model.parameters()) == ["layers.0.weight"]
+    assert model[1].describe() == "Dense(3, 5, bias=False)"
+    tokens = np.array([1, 4], np.int32)
+    f = lambda t: fx.grad(lambda m: model[1](model[0](t)).sum())(model)["layers.0.weight"]
+    values = valued(model[0], fx.i32["n"])
+    values = {"layers.0.weight": values["weight"]}
+    rows = values["layers.0.weight"]
+    want = np.tile(rows[tokens].sum(0), (5, 1))
+    np.add.at(want, tokens, np.tile(rows.sum(0), (2, 1)))
+    got = run(f, tokens, namespace={"m": model}, values=values)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_bilinear_takes_one_input_a_pair_or_two():
     layer = nn.Bilinear(3, 2, fx.sigmoid)
     values = valued(layer, fx.f32[4, 3])

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 from fluxc import init as inits
 from fluxc import ops
 from fluxc.compiler.errors import ShapeError, TraceError
-from fluxc.module import Module, Param
+from fluxc.module import Module
 from fluxc.nn.checks import (
     bias_parameter,
     checked_size,
     count,
     float_input,
+    given_shape,
+    is_given,
     sizes_and_activation,
+    weight_parameter,
     with_activation,
 )
 from fluxc.tensor import Tensor, TensorLike, as_tensor
@@ -32,26 +35,32 @@ class Dense(Module):
 
         y = activation(x @ weight.T + bias)
 
+    `Dense(in, out, activation)` makes its weight; `Dense(weight, bias, activation)` takes an array
+    as its first value, or the parameter of another layer, which then is one in both.
     Shapes  x [..., in], weight [out, in], bias [out] -> [..., out].
-    init    of the weight; an array is the weight.
+    init    of the weight.
     bias    True: starts at 0; False: none; an array or a number: its first value.
     Errors  ShapeError if the last axis of x is not `in`.
     """
 
     def __init__(
         self,
-        in_size: int,
-        out_size: int,
+        in_size: Any,
+        out_size: Any = None,
         activation: Callable[[Tensor], Tensor] = ops.identity,
         *,
         bias: Any = True,
         init: Any = inits.glorot_uniform,
         dtype: DTypeLike = "f32",
     ) -> None:
+        weight = in_size if is_given(in_size) else None
+        if weight is not None:  # (weight, bias, activation)
+            bias = bias if out_size is None else out_size
+            out_size, in_size = given_shape("Dense", weight, "out, in")
         self.in_size = count("Dense: in", in_size)
         self.out_size = count("Dense: out", out_size)
         self.activation = activation
-        self.weight = Param((out_size, in_size), init=init, dtype=dtype)
+        self.weight = weight_parameter(weight, (out_size, in_size), init, dtype)
         self.bias = bias_parameter(bias, (out_size,), dtype)
 
     def __call__(self, x: TensorLike) -> Tensor:
@@ -69,9 +78,10 @@ class Scale(Module):
 
         y = activation(scale * x + bias)
 
-    `Scale(3)`, `Scale(4, 5)`, `Scale(3, fx.relu)`.
+    `Scale(3)`, `Scale(4, 5)`, `Scale(3, fx.relu)`; `Scale(scale, bias, activation)` takes an array
+    or a parameter, as Dense does.
     Shapes  scale and bias [*size]; x broadcasts with them, as [..., *size] does -> [..., *size].
-    init    of the scale, 1 by default; an array is the scale.
+    init    of the scale, 1 by default.
     bias    True: starts at 0; False: none; an array or a number: its first value.
     Errors  ShapeError if x does not broadcast.
     """
@@ -84,9 +94,14 @@ class Scale(Module):
         init: Any = 1.0,
         dtype: DTypeLike = "f32",
     ) -> None:
+        scale = size[0] if size and is_given(size[0]) else None
+        if scale is not None:  # (scale, bias, activation)
+            bias = size[1] if len(size) > 1 else bias
+            activation = size[2] if len(size) > 2 else activation
+            size = tuple(scale.shape)
         self.activation: Callable[[Tensor], Tensor]
         self.size, self.activation = sizes_and_activation("Scale", size, activation)
-        self.scale = Param(self.size, init=init, dtype=dtype)
+        self.scale = weight_parameter(scale, self.size, init, dtype)
         self.bias = bias_parameter(bias, self.size, dtype)
 
     def __call__(self, x: TensorLike) -> Tensor:
@@ -112,7 +127,8 @@ class Bilinear(Module):
 
         z[i] = activation(x @ weight[i] @ y + bias[i])
 
-    `Bilinear((in1, in2), out)`; `Bilinear(in, out)` for two inputs of one size.
+    `Bilinear((in1, in2), out)`; `Bilinear(in, out)` for two inputs of one size;
+    `Bilinear(weight, bias, activation)` takes an array or a parameter, as Dense does.
     Called with x and y, with a tuple of them, or with x alone, which then stands for y too.
     Shapes  x [..., in1], y [..., in2], weight [out, in1, in2], bias [out] -> [..., out].
     init    of the weight; bias as Dense has it.
@@ -122,20 +138,24 @@ class Bilinear(Module):
     def __init__(
         self,
         in_size: Any,
-        out_size: int,
+        out_size: Any = None,
         activation: Callable[[Tensor], Tensor] = ops.identity,
         *,
         bias: Any = True,
         init: Any = inits.glorot_uniform,
         dtype: DTypeLike = "f32",
     ) -> None:
+        weight = in_size if is_given(in_size) else None
+        if weight is not None:  # (weight, bias, activation)
+            bias = bias if out_size is None else out_size
+            out_size, *in_size = given_shape("Bilinear", weight, "out, in1, in2")
         both = in_size if isinstance(in_size, tuple | list) else (in_size, in_size)
         if len(both) != 2:
             fail(ShapeError, "Bilinear takes two sizes of inputs", got=repr(in_size))
         first, second = (count("Bilinear: in", s) for s in both)
         self.in_size, self.out_size = (first, second), count("Bilinear: out", out_size)
         self.activation = activation
-        self.weight = Param((self.out_size, first, second), init=init, dtype=dtype)
+        self.weight = weight_parameter(weight, (self.out_size, first, second), init, dtype)
         self.bias = bias_parameter(bias, (self.out_size,), dtype)
 
     def __call__(self, x: Any, y: TensorLike | None = None) -> Tensor:

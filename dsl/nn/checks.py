@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fluxc.compiler.errors import ShapeError
 from fluxc.module import Param
 from fluxc.tensor import Tensor, TensorLike, as_tensor
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
     from fluxc.types import DTypeLike
 
 __all__ = [
-    "bias_parameter", "checked_size", "count", "float_input", "function_name",
-    "sizes_and_activation", "with_activation",
+    "bias_parameter", "checked_size", "count", "float_input", "function_name", "given_shape",
+    "is_given", "sizes_and_activation", "weight_parameter", "with_activation",
 ]  # fmt: skip
 
 
@@ -41,6 +43,30 @@ def count(what: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         fail(ShapeError, f"{what} must be an integer >= {least}", got=repr(value))
     return int(value)
+
+
+def is_given(x: Any) -> bool:
+    """Whether a constructor's argument is a parameter's first value, or a parameter to share."""
+    return isinstance(x, np.ndarray | Param)
+
+
+def given_shape(kind: str, weight: Any, axes: str) -> tuple[int, ...]:
+    """The sizes of a given weight, one for each of the axes that are named in `axes`."""
+    if weight.ndim != axes.count(",") + 1:
+        fail(
+            ShapeError,
+            f"{kind} of a weight with {weight.ndim} axes",
+            expected=f"[{axes}]",
+            got=str(list(weight.shape)),
+        )
+    return tuple(weight.shape)
+
+
+def weight_parameter(given: Any, shape: Any, init: Any, dtype: DTypeLike) -> Param:
+    """The given parameter, or a new one whose first value is the given array or from `init`."""
+    if isinstance(given, Param):
+        return given
+    return Param(shape, init=init if given is None else given, dtype=dtype)
 
 
 def bias_parameter(bias: Any, shape: Any, dtype: DTypeLike) -> Param | None:

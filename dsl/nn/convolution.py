@@ -9,8 +9,15 @@ import numpy as np
 from fluxc import init as inits
 from fluxc import ops
 from fluxc.compiler.errors import ShapeError
-from fluxc.module import Module, Param
-from fluxc.nn.checks import bias_parameter, count, float_input, with_activation
+from fluxc.module import Module
+from fluxc.nn.checks import (
+    bias_parameter,
+    count,
+    float_input,
+    is_given,
+    weight_parameter,
+    with_activation,
+)
 from fluxc.nn.images import check_image, kernel_sizes, options_text, shortest, sizes_text
 from fluxc.ops.spatial import SamePad, flatten, numbers, pads
 from fluxc.trace import fail
@@ -31,11 +38,6 @@ __all__ = [
     "SamePad",
     "flatten",
 ]
-
-
-def _is_given(x: Any) -> bool:
-    """Whether it is a parameter's value, or a parameter to share."""
-    return isinstance(x, np.ndarray | Param)
 
 
 class Convolution(Module):
@@ -59,7 +61,7 @@ class Convolution(Module):
     ) -> None:
         name = type(self).__name__
         self.groups = count(f"{name}: groups", groups)
-        weight = kernel if _is_given(kernel) else None
+        weight = kernel if is_given(kernel) else None
         if weight is not None:  # (weight, bias, activation)
             bias = bias if in_size is None else in_size
             activation = activation if out_size is None else out_size
@@ -75,11 +77,7 @@ class Convolution(Module):
         self.dilation = numbers(f"{name}: dilation", dilation, rank)
         pads(f"{name}: pad", pad, self.kernel)
         self.pad = pad
-        if isinstance(weight, Param):
-            self.weight = weight
-        else:
-            first = init if weight is None else weight
-            self.weight = Param((*self._channels(), *self.kernel), init=first, dtype=dtype)
+        self.weight = weight_parameter(weight, (*self._channels(), *self.kernel), init, dtype)
         self.bias = bias_parameter(bias, (self.out_size,), dtype)
 
     def _channels(self) -> tuple[int, int]:
@@ -167,7 +165,7 @@ class DepthwiseConv(Conv):
         if "groups" in options:
             fail(ShapeError, "DepthwiseConv has as many groups as channels", got="groups=...")
         groups = in_size
-        if _is_given(kernel):
+        if is_given(kernel):
             groups = kernel.shape[0]
             if isinstance(kernel, np.ndarray) and kernel.ndim > 2:
                 kernel = kernel.reshape(-1, 1, *kernel.shape[2:])

@@ -12,7 +12,15 @@ from fluxc import ops
 from fluxc.compiler.errors import DTypeError, ShapeError, TraceError
 from fluxc.compiler.ir.dims import is_at_least, largest
 from fluxc.module import Module, Param
-from fluxc.nn.checks import checked_size, count, float_input, function_name
+from fluxc.nn.checks import (
+    checked_size,
+    count,
+    float_input,
+    function_name,
+    given_shape,
+    is_given,
+    weight_parameter,
+)
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail
 
@@ -27,9 +35,12 @@ class Embedding(Module):
 
         y = weight[x]
 
+    `Embedding(n, d)` makes its weight; `Embedding(weight)` takes an array as its first value, or
+    the parameter of another layer, which then is one in both.
     Shapes       integers [...] -> [..., d]; floats [..., n] -> [..., d]; weight [n, d].
     init         of the weight, standard normal by default.
-    padding_idx  a token whose row starts at zero and gets no gradient; -1 is the last.
+    padding_idx  a token whose row starts at zero, unless the parameter is another layer's, and
+                 gets no gradient; -1 is the last.
     Errors       ShapeError if one-hot rows have another size, or there is no row `padding_idx`.
                  A compiled entry refuses tokens among its inputs that are not in 0 .. n - 1;
                  tokens that the program itself computes are brought into that range.
@@ -37,17 +48,20 @@ class Embedding(Module):
 
     def __init__(
         self,
-        n: int,
-        d: int,
+        n: Any,
+        d: int | None = None,
         *,
         init: Any = inits.randn,
         padding_idx: int | None = None,
         dtype: DTypeLike = "f32",
     ) -> None:
+        weight = n if is_given(n) else None
+        if weight is not None:
+            n, d = given_shape("Embedding", weight, "n, d")
         self.n, self.d = count("Embedding: n", n), count("Embedding: d", d)
         self.padding_idx = None if padding_idx is None else self._row(padding_idx)
-        self.weight = Param((n, d), init=init, dtype=dtype)
-        if self.padding_idx is not None:
+        self.weight = weight_parameter(weight, (n, d), init, dtype)
+        if self.padding_idx is not None and self.weight is not weight:
             first = functools.partial(_without_row, self.weight.initial, self.padding_idx)
             self.weight = Param((n, d), init=first, dtype=dtype)
 
@@ -103,7 +117,8 @@ class EmbeddingBag(Module):
 
         y = reduction(weight[bag])
 
-    `EmbeddingBag(n, d)` takes means; `EmbeddingBag(n, d, "sum")`, or `fx.sum`, `fx.max`.
+    `EmbeddingBag(n, d)` takes means; `EmbeddingBag(n, d, "sum")`, or `fx.sum`, `fx.max`;
+    `EmbeddingBag(weight, "sum")` takes an array or a parameter, as Embedding does.
 
     Shapes  one bag, integers [size] -> [d]; bags of one size, integers [..., size] -> [..., d];
             a list or tuple of bags of any sizes -> [bags, d];
@@ -121,13 +136,17 @@ class EmbeddingBag(Module):
 
     def __init__(
         self,
-        n: int,
-        d: int,
+        n: Any,
+        d: Any = None,
         reduction: Any = "mean",
         *,
         init: Any = inits.randn,
         dtype: DTypeLike = "f32",
     ) -> None:
+        weight = n if is_given(n) else None
+        if weight is not None:  # (weight, reduction)
+            reduction = reduction if d is None else d
+            n, d = given_shape("EmbeddingBag", weight, "n, d")
         self.n, self.d = count("EmbeddingBag: n", n), count("EmbeddingBag: d", d)
         name = reduction if isinstance(reduction, str) else function_name(reduction)
         if name not in _REDUCTIONS:
@@ -137,7 +156,7 @@ class EmbeddingBag(Module):
                 expected="mean, sum or max",
             )
         self.reduction = _REDUCTIONS[name]
-        self.weight = Param((n, d), init=init, dtype=dtype)
+        self.weight = weight_parameter(weight, (n, d), init, dtype)
 
     def __call__(
         self, x: Any, offsets: TensorLike | None = None, *, lengths: TensorLike | None = None
