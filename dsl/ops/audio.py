@@ -42,7 +42,7 @@ def hamming_window(
     periodic  the first n elements of the window of n + 1, which is what transforms take.
     PyTorch's hamming_window.
     """
-    length, chosen = _length("hamming_window: n", n), as_dtype(dtype)
+    length, chosen = _length("the length of a window", n), as_dtype(dtype)
     if not chosen.is_float or chosen.name == "bf16":
         fail(DTypeError, f"a window of dtype {chosen}", expected="f64, f32 or f16")
     if length == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fluxc.compiler.errors import DTypeError, ShapeError
-from fluxc.ops.layout import normal_axis, transpose
+from fluxc.ops.layout import normal_axis, swapaxes, transpose
 from fluxc.tensor import (
     Tensor,
     TensorLike,
@@ -16,7 +16,10 @@ from fluxc.tensor import (
 )
 from fluxc.trace import emit, fail
 
-__all__ = ["dot", "inner", "linear", "matmul", "outer", "tensordot", "vdot"]
+__all__ = [
+    "batched_adjoint", "batched_mul", "batched_transpose", "batched_vec", "dot", "inner", "linear",
+    "matmul", "outer", "tensordot", "vdot",
+]  # fmt: skip
 
 
 def _pair(x: TensorLike, y: TensorLike, name: str) -> tuple[Tensor, Tensor]:
@@ -76,6 +79,50 @@ def _batched(a: Tensor, b: Tensor) -> Tensor:
     b = broadcast(b, lead + b.shape[-2:])
     batch = tuple(range(len(lead)))
     return _contract(a, b, (a.ndim - 1,), (b.ndim - 2,), batch, batch)
+
+
+def batched_mul(x: TensorLike, y: TensorLike) -> Tensor:
+    """The product of each matrix of x with that of y: `matmul` of two or more axes.
+
+    Shapes  [B..., m, k], [B..., k, n] -> [B..., m, n]; a batch of 1, or one matrix, meets all.
+    Errors  ShapeError for a vector, or sizes that differ.
+    NNlib's batched_mul, whose batch is last; PyTorch's bmm.
+    """
+    a, b = as_tensor(x), as_tensor(y)
+    if a.ndim < 2 or b.ndim < 2:
+        fail(
+            ShapeError,
+            "batched_mul takes matrices",
+            expected="[..., m, k] and [..., k, n]",
+            got=f"{a.type} and {b.type}",
+        )
+    return matmul(a, b)
+
+
+def batched_vec(x: TensorLike, y: TensorLike) -> Tensor:
+    """The product of each matrix of x with the vector of y.
+
+    Shapes  [B..., m, k], [B..., k] -> [B..., m]; one matrix, or one vector [k], meets all.
+    Errors  ShapeError for a matrix without two axes, or sizes that differ.
+    """
+    a, b = as_tensor(x), as_tensor(y)
+    if a.ndim < 2 or b.ndim < 1:
+        fail(
+            ShapeError,
+            "batched_vec takes matrices and vectors",
+            expected="[..., m, k] and [..., k]",
+            got=f"{a.type} and {b.type}",
+        )
+    column = matmul(a, b.reshape((*b.shape, 1)))
+    return column.reshape(column.shape[:-1])
+
+
+def batched_transpose(x: TensorLike) -> Tensor:
+    """The last two axes change places: every matrix is transposed."""
+    return swapaxes(x, -1, -2)
+
+
+batched_adjoint = batched_transpose
 
 
 def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:

@@ -18,7 +18,16 @@ from fluxc.types import DTypeLike, as_dtype
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["gather_rows", "getitem", "one_hot", "pick", "take", "take_along_axis", "unstack"]
+__all__ = [
+    "gather",
+    "gather_rows",
+    "getitem",
+    "one_hot",
+    "pick",
+    "take",
+    "take_along_axis",
+    "unstack",
+]
 
 
 def getitem(x: TensorLike, index: Any) -> Tensor:
@@ -199,6 +208,22 @@ def _require(size: Size, start: Size, limit: Size, what: str) -> None:
 # Integer tensors.
 
 
+def position_columns(what: str, x: Tensor, index: Any) -> list[Tensor]:
+    """Positions along the first axes of x, one tensor for each of them, all of one shape."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    if not 1 <= len(items) <= x.ndim:
+        fail(ShapeError, f"{what}: {len(items)} positions in a tensor with {x.ndim} axes")
+    given = [positions(as_tensor(i)) for i in items]
+    at = broadcast_shapes(*(i.shape for i in given))
+    return [wrapped(broadcast(i, at), x.shape[axis]) for axis, i in enumerate(given)]
+
+
+def joined(columns: list[Tensor]) -> Tensor:
+    """Positions along several axes as the last axis of one tensor."""
+    met = columns if len(columns) == 1 else [as_tensor(c, "i64") for c in columns]
+    return stack(met, axis=-1) if len(met) > 1 else expand_dims(met[0], -1)
+
+
 def _select(x: Tensor, advanced: list[tuple[int, Tensor]], *, first: bool) -> Tensor:
     """Read x at integer tensors along some axes; `first` puts the tensors' own axes first."""
     axes = [axis for axis, _ in advanced]
@@ -219,9 +244,7 @@ def gather_axes(x: Tensor, axes: list[int], columns: list[Tensor], place: int) -
     """x read at columns[i] along axes[i]; the columns' own axes come to stand at `place`."""
     rest = [a for a in range(x.ndim) if a not in axes]
     front = transpose(x, [*axes, *rest])
-    met = columns if len(columns) == 1 else [as_tensor(c, "i64") for c in columns]
-    indices = stack(met, axis=-1) if len(met) > 1 else expand_dims(met[0], -1)
-    y = Tensor(emit("gather", front.value, indices.value, batch=0))
+    y = Tensor(emit("gather", front.value, joined(columns).value, batch=0))
     rank, before = columns[0].ndim, sum(1 for a in rest if a < place)
     moved = [*range(rank, rank + before), *range(rank), *range(rank + before, y.ndim)]
     return transpose(y, moved)
@@ -237,6 +260,23 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     a = normal_axis(0 if axis is None else axis, x.ndim)
     i = _integers(indices)
     return gather_axes(x, [a], [wrapped(i, x.shape[a])], a)
+
+
+def gather(x: TensorLike, index: Any) -> Tensor:
+    """x at integer positions along its first axes; what `scatter` writes, this reads.
+
+        fx.gather(x, i)          y[a...] = x[i[a...]]
+        fx.gather(x, (i, j))     y[a...] = x[i[a...], j[a...]]
+
+    index   an integer tensor, or a tuple of them for the first axes; they broadcast together.
+    Shapes  x [n1, ..., nk, R...], index [A...] -> [A..., R...].
+    Negative positions count from the end; those out of range are clamped, where Flux raises.  A
+    compiled entry checks inputs that `gather_rows` or an Embedding reads at.
+    NNlib's gather, whose positions count from 1 and are those of the last axes.
+    """
+    t = as_tensor(x)
+    columns = position_columns("gather", t, index)
+    return gather_axes(t, list(range(len(columns))), columns, 0)
 
 
 def gather_rows(x: TensorLike, indices: TensorLike) -> Tensor:
