@@ -359,7 +359,7 @@ def _program(
     _check_own(made, trace, values)
     if made.optimizer is not None:
         check_loss(made, returned)
-    if made.optimizer is not None and (known.names or not made.needs_names()):
+    if made.optimizer is not None and (known.names is not None or not made.needs_names()):
         with trace.builder.at(made.loc):
             forward = trace.builder.graph(made.name, values)
             update(made, trace, values[0], known.names, known.averages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from fluxc.compiler.autodiff import pullback
 from fluxc.compiler.errors import ShapeError
@@ -76,7 +76,7 @@ def update(
     chosen.apply(trace, gradients)
 
 
-def _fail_unreached(made: ExportedFunction) -> None:
+def _fail_unreached(made: ExportedFunction) -> NoReturn:
     made.fail(
         "the loss reaches no trainable parameter",
         hint="thaw the module, or call it in the function",

@@ -249,15 +249,6 @@ def test_training_updates_what_it_should():
         trace(f, fx.f32["n", 2], **options, wrt=[b, c])
 
 
-def test_training_in_bf16_keeps_f32_state():
-    """16-bit parameters are updated in f32; what is kept beside them is f32."""
-    w = fx.Param(4, init=1.0, dtype=fx.bf16)
-    f = lambda: losses.mse(w, fx.zeros(4, fx.bf16))
-    _, kept = trace(f, namespace={"w": w}, optimizer=optim.Adam(0.1))
-    assert str(kept["optimizer.f.m.w"].type) == "f32[4]"
-    assert str(kept["w"].type) == "bf16[4]"
-
-
 def test_training_learns():
     """A line is fitted: y = 4x + 2."""
     model = nn.Dense(1, 1)

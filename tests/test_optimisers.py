@@ -219,6 +219,31 @@ def test_defaults(name):
         np.testing.assert_allclose(values["w"], x, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("name", RULES)
+def test_parameters_of_any_shape(name, shape):
+    """Whatever its rank and size, a parameter keeps its shape and stays finite."""
+    rule, _, hypers = RULES[name]
+    entry, values = made(rule(**hypers), fx.Param(shape, init=1.0))
+    for _ in range(2):
+        call(entry, values, np.full(shape, 0.5, np.float32))
+    assert values["w"].shape == shape
+    assert np.isfinite(values["w"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+@pytest.mark.parametrize("name", RULES)
+def test_narrow_parameters_keep_f32_beside_them(name, dtype):
+    """16-bit parameters are updated in f32; what is kept beside them is f32."""
+    rule, _, hypers = RULES[name]
+    entry, _ = made(rule(**hypers), parameter(dtype))
+    stored = dict(zip(entry.storages, entry.graph.params[len(entry.inputs) :], strict=True))
+    slots = {n: v.type.dtype.name for n, v in stored.items() if n.endswith(".w")}
+    assert len(slots) >= len(rule.slots) - (name == "rmsprop")
+    assert set(slots.values()) <= {"f32"}
+    assert stored["w"].type.dtype.name == dtype
+
+
 def test_chains_apply_one_rule_after_another():
     """OptimiserChain is Chain; chains nest; none is the gradient itself."""
     assert optim.OptimiserChain is optim.Chain
@@ -238,17 +263,19 @@ def test_chains_apply_one_rule_after_another():
     np.testing.assert_allclose(values["w"], START - grads[0])
 
 
-def test_global_norm():
-    """With global_norm all gradients are scaled by one factor."""
-    a, b = fx.Param(2, init=[1.0, 1.0]), fx.Param(1, init=[1.0])
-    rule = optim.Chain(optim.ClipNorm(1.0, global_norm=True), optim.Descent(1.0))
-    f = lambda: 3 * a.sum() + 4 * b.sum()
-    entry, kept = trace(f, namespace={"a": a, "b": b}, optimizer=rule)
+@pytest.mark.parametrize("p", [1, 2, 3, np.inf])
+def test_global_norm(p):
+    """With global_norm all gradients, of whatever dtype and size, are scaled by one factor."""
+    a, b = fx.Param(2, init=1.0), fx.Param(1, init=1.0, dtype="f64")
+    nothing = fx.Param(0)
+    rule = optim.Chain(optim.ClipNorm(1.0, p, global_norm=True), optim.Descent(1.0))
+    f = lambda: 3 * a.sum() + 4 * b.sum() + nothing.sum()
+    entry, kept = trace(f, namespace={"a": a, "b": b, "c": nothing}, optimizer=rule)
     values = first_values(kept)
     call(entry, values)
-    norm = np.sqrt(9 + 9 + 16)
+    norm = np.linalg.norm([3, 3, 4], p)
     np.testing.assert_allclose(1 - values["a"], 3 / norm, rtol=1e-6)
-    np.testing.assert_allclose(1 - values["b"], 4 / norm, rtol=1e-6)
+    np.testing.assert_allclose(1 - values["b"], 4 / norm, rtol=1e-12)
 
 
 # Accumulation.
@@ -570,6 +597,12 @@ def test_patterns_that_say_nothing(patterns, message):
     with pytest.raises(fx.TraceError, match=message) as caught:
         grouped(optim.Groups(patterns, default=optim.Descent()))
     assert "layers.0.weight" in str(caught.value)
+
+
+def test_groups_of_nothing():
+    rule = optim.Groups({}, default=optim.Descent())
+    with pytest.raises(fx.ModelFileError, match="reaches no trainable parameter"):
+        trace(lambda x: x.sum(), fx.f32[2], optimizer=rule)
 
 
 def test_patterns_see_the_names_of_the_whole_file():

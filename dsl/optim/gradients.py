@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from fluxc import ops
 from fluxc.compiler.errors import ShapeError, Unsupported
-from fluxc.compiler.ir import types as ir
 from fluxc.optim.rule import Rule
 from fluxc.tensor import cast
 from fluxc.trace import user_loc
@@ -73,7 +72,8 @@ class ClipNorm(Rule):
     def steps(self, updates: list[Update]) -> list[Tensor]:
         if not self.options["global_norm"]:
             return super().steps(updates)
-        parts = ops.stack([cast(self._collected(u.g), ir.f32) for u in updates])
+        widest = max((u.g.type.dtype for u in updates), key=lambda dtype: dtype.bits)
+        parts = ops.stack([cast(self._collected(u.g), widest) for u in updates])
         whole = ops.max(parts) if self.options["p"] == float("inf") else ops.sum(parts)
         return [u.g * self._factor(u, cast(whole, u.g.type.dtype)) for u in updates]
 
@@ -84,7 +84,7 @@ class ClipNorm(Rule):
         """The norm before its root: the sum of powers, or the greatest magnitude."""
         p = self.options["p"]
         if p == float("inf"):
-            return ops.max(ops.abs(g))
+            return ops.sum(g) if 0 in g.shape else ops.max(ops.abs(g))
         return ops.sum(g * g if p == 2 else ops.abs(g) ** p)
 
     def _factor(self, u: Update, collected: Tensor) -> Tensor:
