@@ -487,11 +487,12 @@ def _entry(t: Traced, names: dict[int, str], storages: dict[str, Storage]) -> En
     made, builder = t.export, t.trace.builder
     reads = list(t.trace.reads)
     updates = list(t.trace.updates)
-    for key in (*reads, *updates):
-        storage = _storage(key, t, names)
+    own = {key: _storage(key, t, names) for key in (*reads, *updates)}
+    _check_distinct(made, list(own.values()))
+    for storage in own.values():
         storages.setdefault(storage.name, storage)
-    read_names = tuple(_storage(key, t, names).name for key in reads)
-    update_names = tuple(_storage(key, t, names).name for key in updates)
+    read_names = tuple(own[key].name for key in reads)
+    update_names = tuple(own[key].name for key in updates)
     results = [*t.results, *(t.trace.updates[key] for key in updates)]
     graph = builder.graph(made.name, results)
     titles = dict(zip((t.trace.reads[key] for key in reads), read_names, strict=True))
@@ -507,6 +508,14 @@ def _entry(t: Traced, names: dict[int, str], storages: dict[str, Storage]) -> En
         forward=None if t.forward is None else _named(t.forward, titles),
         loc=made.loc,
     )
+
+
+def _check_distinct(made: ExportedFunction, storages: list[Storage]) -> None:
+    """No two stored tensors have one name, as a parameter and a pattern might bring about."""
+    names = [s.name for s in storages]
+    for name in names:
+        if names.count(name) > 1:
+            made.fail(f"two stored tensors are named {name!r}", hint="name one of them otherwise")
 
 
 def _named(graph: Graph, titles: dict[Value, str]) -> Graph:

@@ -599,6 +599,17 @@ def test_patterns_that_say_nothing(patterns, message):
     assert "layers.0.weight" in str(caught.value)
 
 
+def test_names_that_meet():
+    """A pattern whose hyper-parameter has the name of another parameter's state."""
+    space = {"m": fx.Param(2), "lr": fx.Param(2)}
+    rule = optim.Groups({"m": optim.Descent()}, default=optim.Adam())
+    f = lambda: (space["m"] * space["lr"]).sum()
+    with pytest.raises(
+        fx.ModelFileError, match=r"two stored tensors are named 'optimizer\.f\.m\.lr'"
+    ):
+        trace(f, namespace=space, optimizer=rule)
+
+
 def test_groups_of_nothing():
     rule = optim.Groups({}, default=optim.Descent())
     with pytest.raises(fx.ModelFileError, match="reaches no trainable parameter"):

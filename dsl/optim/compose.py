@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fluxc import ops
 from fluxc.compiler.errors import ShapeError, TraceError
 from fluxc.compiler.ir import types as ir
-from fluxc.optim.rule import Count, Rule, hyper_value
+from fluxc.optim.rule import Count, Rule, count_before, hyper_value
 from fluxc.tensor import Tensor, cast
 from fluxc.trace import fail, user_loc
 from fluxc.types import DTypeLike, as_dtype
@@ -138,7 +138,7 @@ class AccumGrad(Rule):
     def _one(self, u: Update) -> Update:
         n = self.options["n"]
         key = Count(f"{u.counter}{u.stage.name}.calls")
-        before = Tensor(u.trace.reads.get(key) or u.trace.read(key, ir.TensorType(ir.i64)))
+        before = count_before(u.trace, key)
         now = u.chosen(ops.where(before + 1 == n, 0, before + 1), before)
         u.trace.updates[key] = cast(now, ir.i64).value
         share = u.g / n
@@ -249,7 +249,7 @@ class LossScale(Rule):
         """The next call's scale, and how many calls in a row were finite."""
         scale_key = Count(f"{u.stage.name}.scale", self.options["first"])
         calm_key = Count(f"{u.stage.name}.calm")
-        calm = Tensor(u.trace.read(calm_key, ir.TensorType(ir.i64))) + 1
+        calm = count_before(u.trace, calm_key) + 1
         growth, backoff, interval = (
             hyper_value(u.trace, u.stage.hyper(name), self.hypers[name])
             for name in ("growth", "backoff", "interval")

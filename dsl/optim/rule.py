@@ -180,11 +180,16 @@ def hyper_value(
 def count_of(trace: Trace, counter: str, ready: Tensor | None) -> Tensor:
     """The number, from 1, of the update that this call makes or is on the way to; i64."""
     key = Count(f"{counter}step")
-    before = Tensor(trace.reads.get(key) or trace.read(key, ir.TensorType(ir.i64)))
+    before = count_before(trace, key)
     after = before + 1
     if key not in trace.updates:
         trace.updates[key] = (after if ready is None else ops.where(ready, after, before)).value
     return after
+
+
+def count_before(trace: Trace, key: Count) -> Tensor:
+    """A count as the last call left it; i64."""
+    return Tensor(trace.reads.get(key) or trace.read(key, ir.TensorType(ir.i64)))
 
 
 class Rule:
