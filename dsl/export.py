@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -512,9 +513,8 @@ def _entry(t: Traced, names: dict[int, str], storages: dict[str, Storage]) -> En
 
 def _check_distinct(made: ExportedFunction, storages: list[Storage]) -> None:
     """No two stored tensors have one name, as a parameter and a pattern might bring about."""
-    names = [s.name for s in storages]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(s.name for s in storages).items():
+        if count > 1:
             made.fail(f"two stored tensors are named {name!r}", hint="name one of them otherwise")
 
 
