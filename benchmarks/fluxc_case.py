@@ -49,12 +49,14 @@ def model_of(workload, adam, is_state):
     def run(*xs):
         return workload.forward(fluxc_ops, weights, *xs)
 
-    run.__signature__ = inspect.Signature([
-        inspect.Parameter(
-            f"x{i}", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=spec_of(a, symbolic)
-        )
-        for i, a in enumerate(inputs)
-    ])
+    run.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter(
+                f"x{i}", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=spec_of(a, symbolic)
+            )
+            for i, a in enumerate(inputs)
+        ]
+    )
     rule = optim.Adam(adam["lr"], (adam["beta1"], adam["beta2"]), adam["eps"])
     entry = fx.export(run, optimizer=rule if workload.kind == "train" else None)
     return {"run": entry, "weights": weights}, inputs

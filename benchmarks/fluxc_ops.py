@@ -48,7 +48,7 @@ def batch_norm(x, p, n, train):
     """As `nn.BatchNorm` computes it, over parameters that have the harness's names."""
     mean, var = p[f"{n}.running_mean"], p[f"{n}.running_var"]
     if train:
-        count = x.shape[0] * x.shape[2] * x.shape[3]
+        count = fx.array(x.shape[0] * x.shape[2] * x.shape[3]).astype(fx.f32)
         batch_mean = x.mean((0, 2, 3))
         centred = x - _channels(batch_mean)
         batch_var = (centred * centred).mean((0, 2, 3))

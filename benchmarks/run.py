@@ -21,7 +21,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CASE = Path(__file__).with_name("fluxc_case.py")
-WORKLOADS = ("mlp_b1", "mlp_b256", "train_mlp_b256", "gemm_128x3072x768")
 TRAINING_PEERS = ("torch_eager", "torch_compile", "jax_jit")
 PEERS = ("torch_eager", "torch_compile", "aot_inductor", "jax_jit", "onnxruntime", "openvino")
 
@@ -30,9 +29,11 @@ PEERS = ("torch_eager", "torch_compile", "aot_inductor", "jax_jit", "onnxruntime
 class Setting:
     """Where the harness and its peers are, and where it keeps its files."""
 
-    harness: Path | None
-    python: str | None
+    harness: Path
+    python: str
     workdir: Path
+    workloads: tuple[str, ...]
+    peers: tuple[str, ...]
 
 
 def table(head, rows):
@@ -70,6 +71,14 @@ def measure_case(setting, workload, peer, threads):
     return run_json([setting.python, script, *case, "--workdir", setting.workdir])
 
 
+def workloads_of(harness):
+    """Every workload of the harness, in its order."""
+    sys.path.insert(0, str(harness))
+    from bench.workloads import REGISTRY
+
+    return tuple(REGISTRY)
+
+
 def supports(peer, workload):
     return not workload.startswith("train_") or peer in ("fluxc", *TRAINING_PEERS)
 
@@ -78,8 +87,8 @@ def peers_section(setting, threads, rounds):
     """Median over rounds of each case's median, interleaved so that all see the same machine."""
     seen = {}
     for _ in range(rounds):
-        for workload in WORKLOADS:
-            for peer in ("fluxc", *PEERS):
+        for workload in setting.workloads:
+            for peer in ("fluxc", *setting.peers):
                 if supports(peer, workload):
                     row = measure_case(setting, workload, peer, threads)
                     seen.setdefault((workload, peer), []).append(row)
@@ -105,22 +114,33 @@ def cell(row, best):
     return f"**{text}**" if row["median_ms"] == best else text
 
 
-def peers_table(cases, peak):
-    head = ["workload", "fluxc", *PEERS, "best peer / fluxc", "fluxc, GFLOP/s", "of FMA peak"]
+def peers_table(setting, cases, peak):
+    """A row a workload; a ratio above 1 says how many times as fast as that peer fluxc is."""
+    rates = ["eager / fluxc", "best peer / fluxc", "GFLOP/s or GB/s", "of FMA peak", "compile, s"]
+    head = ["workload", "fluxc", *setting.peers, *rates]
     rows = []
-    for workload in WORKLOADS:
-        here = {p: cases.get((workload, p)) for p in ("fluxc", *PEERS)}
+    for workload in setting.workloads:
+        here = {p: cases.get((workload, p)) for p in ("fluxc", *setting.peers)}
         times = {p: r["median_ms"] for p, r in here.items() if r and "error" not in r}
         best = min(times.values(), default=None)
-        others = [t for p, t in times.items() if p != "fluxc"]
-        ratio = rate = share = ""
-        if "fluxc" in times:
-            rate = f"{here['fluxc']['gflops']:.0f}"
-            share = f"{here['fluxc']['gflops'] / peak:.0%}"
-            ratio = f"{min(others) / times['fluxc']:.2f}" if others else ""
-        cells = [cell(here[p], best) for p in ("fluxc", *PEERS)]
-        rows.append([workload, *cells, ratio, rate, share])
+        cells = [cell(here[p], best) for p in ("fluxc", *setting.peers)]
+        rows.append([workload, *cells, *rate_cells(here.get("fluxc"), times, peak)])
     return table(head, rows)
+
+
+def rate_cells(row, times, peak):
+    """fluxc beside PyTorch eager and the best peer, its rate and share of the peak, compile time."""
+    if "fluxc" not in times:
+        return [""] * 5
+    own = times["fluxc"]
+    others = [t for p, t in times.items() if p != "fluxc"]
+    eager = f"{times['torch_eager'] / own:.2f}" if "torch_eager" in times else ""
+    ratio = f"{min(others) / own:.2f}" if others else ""
+    if row["gbytes_per_s"]:
+        rate, share = f"{row['gbytes_per_s']:.1f} GB/s", ""
+    else:
+        rate, share = f"{row['gflops']:.0f}", f"{row['gflops'] / peak:.0%}"
+    return [eager, ratio, rate, share, f"{row['compile_s']:.1f}"]
 
 
 # ------------------------------------------------------------------ fluxc alone
@@ -157,6 +177,9 @@ def main():
     a.add_argument("--harness", type=Path)
     a.add_argument("--peer-python")
     a.add_argument("--rounds", type=int, default=3)
+    a.add_argument("--threads", default="1,2", help="numbers of threads, with commas between")
+    a.add_argument("--peers", default=",".join(PEERS), help="names, with commas between")
+    a.add_argument("--workloads", help="names, with commas between; all by default")
     a.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
     args = a.parse_args()
 
@@ -172,16 +195,23 @@ def main():
         table_of("contraction.py"),
     ]
     if args.harness and args.peer_python:
-        workdir = Path(tempfile.gettempdir()) / "fluxc_peers"
-        setting = Setting(args.harness.resolve(), args.peer_python, workdir)
-        for workload in WORKLOADS:
+        setting = setting_of(args)
+        for workload in setting.workloads:
             prepare(setting, workload)
-        for threads in (1, 2):
+        for threads in map(int, args.threads.split(",")):
             cases = peers_section(setting, threads, args.rounds)
             name = "one thread" if threads == 1 else f"{threads} threads"
             sections += [f"## Beside the peers, {name}: milliseconds"]
-            sections += [peers_table(cases, peak[threads])]
+            sections += [peers_table(setting, cases, peak[threads])]
     args.output.write_text("\n\n".join(sections) + "\n")
+
+
+def setting_of(args):
+    harness = args.harness.resolve()
+    chosen = args.workloads.split(",") if args.workloads else workloads_of(harness)
+    workdir = Path(tempfile.gettempdir()) / "fluxc_peers"
+    peers = tuple(args.peers.split(","))
+    return Setting(harness, args.peer_python, workdir, tuple(chosen), peers)
 
 
 def machine():
@@ -198,9 +228,10 @@ Written by `python benchmarks/run.py` on {date}: {machine}. Every number is a me
 one run on this machine; other tenants of the machine add noise of some percent. Measured FMA peak,
 f32: {one:.0f} GFLOP/s with one thread, {two:.0f} with two.
 
-The peers run as their makers advise (see the harness's own notes); fluxc runs what a user gets:
-`driver.compile_file`, then the package's entry called from Python with NumPy arrays and all checks,
-with a symbolic batch size."""
+The peers run as their makers advise (see the harness's own notes). fluxc runs what a user gets: the
+workload's own forward function traced under `fx.export`, `fx.compile`, then the package's entry called
+from Python with NumPy arrays and all checks; the first axis is symbolic where the workload does not
+write its size out. Every result is compared with the reference (1e-3 of the largest value)."""
 
 COMPILE_TIME = """\
 ## The time of compiling

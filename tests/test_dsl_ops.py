@@ -280,6 +280,10 @@ def test_sizes_are_numbers():
     assert got == x.mean() + 12
     got = run(lambda t: fx.arange(t.shape[0]) + t, x, specs=[fx.f64["n"]])
     np.testing.assert_array_equal(got, 2 * x)
+    got = run(
+        lambda t: fx.array(3 * t.shape[0] * t.shape[0]).astype(fx.f64) + t, x, specs=[fx.f64["n"]]
+    )
+    np.testing.assert_array_equal(got, 108 + x)
 
 
 def test_constants_are_deduced():
