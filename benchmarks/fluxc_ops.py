@@ -4,7 +4,7 @@ import fluxc as fx
 from fluxc import losses
 
 relu, relu6, gelu, gelu_tanh = fx.relu, fx.relu6, fx.gelu_erf, fx.gelu
-matmul, exp, sum, softmax = fx.matmul, fx.exp, fx.sum, fx.softmax  # noqa: A001
+matmul, exp, sum, softmax = fx.matmul, fx.exp, fx.sum, fx.softmax
 linear, reshape, transpose, concat = fx.linear, fx.reshape, fx.transpose, fx.concatenate
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
 
@@ -88,7 +88,7 @@ def _recurrent(x, layers, gates, step, start):
         hidden = w_hh.shape[1]
         first = start(fx.zeros((x.shape[0], hidden)))
 
-        def advance(state, row, w_hh=w_hh, b_hh=b_hh, hidden=hidden):
+        def advance(state, row, w_hh=w_hh, b_hh=b_hh):
             h = state[0] if isinstance(state, tuple) else state
             own = fx.split(row, gates, -1)
             past = fx.split(fx.linear(h, w_hh, b_hh), gates, -1)

@@ -129,7 +129,7 @@ def peers_table(setting, cases, peak):
 
 
 def rate_cells(row, times, peak):
-    """fluxc beside PyTorch eager and the best peer, its rate and share of the peak, compile time."""
+    """Ratios to PyTorch eager and the best peer, rate, share of the peak, compile time."""
     if "fluxc" not in times:
         return [""] * 5
     own = times["fluxc"]
@@ -228,10 +228,11 @@ Written by `python benchmarks/run.py` on {date}: {machine}. Every number is a me
 one run on this machine; other tenants of the machine add noise of some percent. Measured FMA peak,
 f32: {one:.0f} GFLOP/s with one thread, {two:.0f} with two.
 
-The peers run as their makers advise (see the harness's own notes). fluxc runs what a user gets: the
-workload's own forward function traced under `fx.export`, `fx.compile`, then the package's entry called
-from Python with NumPy arrays and all checks; the first axis is symbolic where the workload does not
-write its size out. Every result is compared with the reference (1e-3 of the largest value)."""
+The peers run as their makers advise (see the harness's own notes). fluxc runs what a user gets:
+the workload's own forward function under `fx.export`, `fx.compile`, then the package's entry
+called from Python with NumPy arrays and all checks; the first axis is symbolic where the
+workload does not write its size out. Every result is compared with the reference (1e-3 of the
+largest value)."""
 
 COMPILE_TIME = """\
 ## The time of compiling
