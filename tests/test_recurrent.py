@@ -13,6 +13,7 @@ import fluxc as fx
 from dsl import call, first_values, run, trace
 from fluxc import convert, losses, nn, optim
 from fluxc.compiler.ir.types import f64
+from fluxc.compiler.passes import optimize
 from fluxc.tree import leaves
 
 RNG = np.random.default_rng(3)
@@ -392,6 +393,24 @@ def test_what_is_refused(make, match):
 
 
 # ---- compiled
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_loops_keep_the_products_of_the_state_alone(name):
+    """In training, what concerns the input, all weights' gradients and the bias is outside."""
+    model = nn.Chain(nn.Embedding(5, 6), getattr(nn, name)(6, 8), nn.Dense(8, 5))
+    loss = lambda x, y: losses.logitcrossentropy(model(x), y)
+    specs = [fx.i32["batch", "time"]] * 2
+    entry, _ = trace(loss, *specs, namespace={"m": model}, optimizer=optim.Descent(0.1))
+    loops = [n for n in optimize(entry.graph).nodes if n.op == "scan"]
+    assert len(loops) == 2
+    within = 2 if name == "GRUv3" else 1
+    for loop in loops:
+        ops = [n.op for n in loop.attrs["body"].nodes]
+        assert ops.count("contract") == within
+        assert "reduce_sum" not in ops
+    outside = [n for n in optimize(entry.graph).nodes if n.op == "contract"]
+    assert len(outside) == 1 + 1 + 2 + (1 + 1 + within)  # forward, Dense back, recurrence back
 
 
 @pytest.mark.cc

@@ -4,11 +4,14 @@
 - A product of what a scan is given step by step with what stays the same becomes one large product
   over all steps: the input projection of a recurrent network.
 - A sum of products over the steps becomes one product that sums over them too: the gradient of a
-  recurrent network's weights.
+  recurrent network's weights.  So does a sum of what is stacked anyway: the gradient of its bias.
+- A product with what stays the same that only stacked results need becomes one after the loop, with
+  what follows from it: the gradient of a recurrent network's input, and what it puts out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,7 +21,7 @@ from fluxc.compiler.ir.graph import Node, Value
 from fluxc.compiler.ops import OPS, infer
 from fluxc.compiler.ops.batching import batch_nodes, later
 from fluxc.compiler.ops.control import CONTROL
-from fluxc.compiler.passes.loops import Scan, substituted
+from fluxc.compiler.passes.loops import Carried, Scan, substituted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -103,10 +106,11 @@ def hoist_scan(node: Node, env: dict[Value, Value]) -> list[Node] | None:
     s = Scan.of(node)
     outside = _Outside([*s.consts, *s.rows])
     found = [_move_invariants(s, outside), _move_products(s, outside)]
-    if not any(found):
-        after = _move_sums(s, env)
-        return None if after is None else [s.build(), *after]
-    return [*outside.b.nodes, s.build()]
+    if any(found):
+        return [*outside.b.nodes, s.build()]
+    after = [*_move_sums(s, env), *_move_results(s, env)]
+    left = [s.build()] if s.carried or s.stacks else []
+    return [*left, *after] if after else None
 
 
 def _move_invariants(s: Scan, outside: _Outside) -> bool:
@@ -154,43 +158,146 @@ def _move_products(s: Scan, outside: _Outside) -> bool:
     return True
 
 
-def _move_sums(s: Scan, env: dict[Value, Value]) -> list[Node] | None:
-    """`sum = sum + a * b` over all steps, where nothing else reads the sum."""
+class _Stacks:
+    """What a loop's rows and results are as arrays over all steps."""
+
+    def __init__(self, s: Scan) -> None:
+        self.s = s
+        self.at = {**dict(s.stacks), **dict(s.rows)}
+
+    def of(self, v: Value) -> Value:
+        """The array of v at every step; the loop stacks it if it has not so far."""
+        if v not in self.at:
+            self.at[v] = Value(v.type.with_shape(self.s.node.attrs["length"], *v.type.shape))
+            self.s.stacks.append((v, self.at[v]))
+        return self.at[v]
+
+
+def _readers(s: Scan) -> Counter[Value]:
+    return Counter([*(v for n in s.nodes for v in n.inputs), *s.results()])
+
+
+def _move_sums(s: Scan, env: dict[Value, Value]) -> list[Node]:
+    """`sum = sum + a * b` over all steps, where nothing else reads the sum, and `sum = sum + a`,
+    or the sum of a's elements along axes, where a is stacked."""
     makers = {v: n for n in s.nodes for v in n.outputs}
-    readers: dict[Value, int] = {}
-    for v in [*(v for n in s.nodes for v in n.inputs), *s.results()]:
-        readers[v] = readers.get(v, 0) + 1
-    rows, fixed = dict(s.rows), {p for p, _ in s.consts}
+    readers, stacks = _readers(s), _Stacks(s)
+    fixed = {p for p, _ in s.consts}
+    sums = [(c, term) for c in s.carried if (term := _term(c, makers, readers)) is not None]
     b = Builder(infer)
-    stacked: dict[Value, Value] = dict(s.stacks)
-    found = False
-    for c in list(s.carried):
-        total = makers.get(c.after)
-        if total is None or total.op != "add" or readers[c.param] != 1 or readers[c.after] != 1:
-            continue
-        if c.param not in total.inputs:
-            continue
-        (product,) = [v for v in total.inputs if v is not c.param]
-        maker = makers.get(product)
-        if maker is None or maker.op != "contract" or any(v in fixed for v in maker.inputs):
-            continue
-        if readers[product] != 1:
-            continue
-        operands = []
-        for v in maker.inputs:
-            if v not in rows and v not in stacked:
-                stacked[v] = Value(v.type.with_shape(s.node.attrs["length"], *v.type.shape))
-                s.stacks.append((v, stacked[v]))
-            operands.append(rows[v] if v in rows else stacked[v])
-        at = maker.attrs
-        attrs = {name: later(at[name]) for name in ("batch_a", "batch_b", "over_a", "over_b")}
-        attrs |= {name: (0, *attrs[name]) for name in ("over_a", "over_b")}
-        with b.at(maker.loc):
-            env[c.out] = b.emit("add", c.start, b.emit("contract", *operands, **attrs))
+
+    def move(c: Carried, total: Value) -> None:
+        env[c.out] = b.emit("add", c.start, total)
         s.carried.remove(c)
-        s.nodes.remove(total)
-        found = True
-    return b.nodes if found else None
+        s.nodes.remove(makers[c.after])
+
+    for c, term in sums:
+        moved = _moved(term, makers, readers)
+        maker = makers.get(moved[-1].inputs[0] if moved else term)
+        if maker is None or maker.op != "contract" or fixed.intersection(maker.inputs):
+            continue
+        if readers[maker.output] == 1:
+            at = maker.attrs
+            attrs = {name: later(at[name]) for name in ("batch_a", "batch_b", "over_a", "over_b")}
+            attrs |= {name: (0, *attrs[name]) for name in ("over_a", "over_b")}
+            with b.at(maker.loc):
+                total = b.emit("contract", *map(stacks.of, maker.inputs), **attrs)
+                for n in reversed(moved):
+                    zeros = [b.emit("full", **makers[v].attrs) for v in n.inputs[1:]]
+                    total = b.emit(n.op, total, *zeros, **n.attrs)
+                move(c, total)
+            s.nodes = [n for n in s.nodes if n is not maker and n not in moved]
+    for c, term in sums:
+        maker = makers.get(term)
+        adds = maker is not None and maker.op == "reduce_sum"
+        source = maker.inputs[0] if maker is not None and adds else term
+        if c in s.carried and source in stacks.at:
+            axes = later(maker.attrs["axes"]) if maker is not None and adds else ()
+            with b.at(makers[c.after].loc):
+                move(c, b.emit("reduce_sum", stacks.at[source], axes=(0, *axes)))
+    return b.nodes
+
+
+def _moved(term: Value, makers: dict[Value, Node], readers: Counter[Value]) -> list[Node]:
+    """What only moves the elements of a sum's term, or puts zeros around them, last first."""
+    found: list[Node] = []
+    while (node := makers.get(term)) is not None and readers[term] == 1:
+        fill = [makers.get(v) for v in node.inputs[1:]]
+        if node.op not in ("transpose", "reshape", "pad") or not all(map(_is_zero, fill)):
+            break
+        found.append(node)
+        term = node.inputs[0]
+    return found
+
+
+def _is_zero(node: Node | None) -> bool:
+    return node is not None and node.op == "full" and node.attrs["value"] == 0
+
+
+def _term(c: Carried, makers: dict[Value, Node], readers: Counter[Value]) -> Value | None:
+    """What each step adds to a carried value that nothing reads but its sum."""
+    total = makers.get(c.after)
+    if total is None or total.op != "add" or readers[c.param] != 1 or readers[c.after] != 1:
+        return None
+    if c.param not in total.inputs:
+        return None
+    (term,) = [v for v in total.inputs if v is not c.param]
+    return term
+
+
+def _move_results(s: Scan, env: dict[Value, Value]) -> list[Node]:
+    """Products with constants that stacked results alone depend on, and what follows from them."""
+    same, _ = invariants(s.nodes, (p for p, _ in s.consts))
+    fixed = {*(p for p, _ in s.consts), *(v for n in same for v in n.outputs)}
+    stacks = _Stacks(s)
+    late = _late(s, fixed, set(stacks.at))
+    if not late:
+        return []
+    made = {v for n in late for v in n.outputs}
+    read = dict.fromkeys(v for n in late for v in n.inputs if v not in made)
+    batched = {v for v in read if v not in fixed}
+    outside = _Outside([*s.consts, *((v, stacks.of(v)) for v in read if v in batched)])
+    outside.copy(same, [v for v in read if v in fixed])
+    batch_nodes(outside.b, s.node.attrs["length"], late, outside.at, batched)
+    env.update((y, outside.at[r]) for r, y in s.stacks if r in made)
+    s.stacks = [(r, y) for r, y in s.stacks if r not in made]
+    s.nodes = [n for n in s.nodes if made.isdisjoint(n.outputs)]
+    return outside.b.nodes
+
+
+def _late(s: Scan, fixed: set[Value], stacked: set[Value]) -> list[Node]:
+    """The nodes that can wait until all steps are over: products of a value that varies with a
+    fixed one, and what is computed of these and of what is stacked or fixed."""
+    kept = {c.after for c in s.carried}
+    for node in reversed(s.nodes):
+        if node.op in CONTROL or node.op == "random_bits" or not kept.isdisjoint(node.outputs):
+            kept.update((*node.inputs, *node.outputs))
+    made: set[Value] = set()
+    late = []
+    for node in s.nodes:
+        if kept.isdisjoint(node.outputs) and (
+            _is_root(node, fixed) or not made.isdisjoint(node.inputs)
+        ):
+            late.append(node)
+            made.update(node.outputs)
+    while True:
+        made = {v for n in late for v in n.outputs}
+        early = {v for n in s.nodes if made.isdisjoint(n.outputs) for v in n.inputs}
+        wanted = {*(r for r, _ in s.stacks), *(v for n in late for v in n.inputs)} - early
+        known = fixed | stacked | made
+        left = [
+            n
+            for n in late
+            if wanted.issuperset(n.outputs) and (_is_root(n, fixed) or known.issuperset(n.inputs))
+        ]
+        if len(left) == len(late):
+            return late
+        late = left
+
+
+def _is_root(node: Node, fixed: set[Value]) -> bool:
+    """Whether it is the product of a fixed value with one that varies."""
+    return node.op in PRODUCTS and sum(v in fixed for v in node.inputs) == 1
 
 
 # while
