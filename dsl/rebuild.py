@@ -49,7 +49,7 @@ def rebuilt(tree: Any, swap: Callable[[Any], Any]) -> Any:
             vars(new).update({name: visit(part) for name, part in vars(x).items()})
             return new
         if isinstance(x, dict):
-            return type(x)((key, visit(part)) for key, part in x.items())
+            return copy.copy(x) | {key: visit(part) for key, part in x.items()}
         parts = [visit(part) for part in x]
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
 

@@ -1,6 +1,6 @@
 """Layers made of layers: what they call with what, names, printing, refusals."""
 
-# ruff: noqa: E501  (a row of a table is one line)
+# ruff: noqa: E501, F821  (a row of a table is one line; names of sizes)
 
 import numpy as np
 import pytest
@@ -160,6 +160,7 @@ Chain(
 
 MISTAKES = {
     "not callable": (lambda: nn.Chain(nn.Dense(2, 2), 3), "Chain: 3 is not a layer"),
+    "a kind of layer": (lambda: nn.Chain(nn.GlobalMeanPool), r"GlobalMeanPool is a kind of layer, not a layer\n.*nn\.GlobalMeanPool\(\.\.\.\)"),
     "both ways": (lambda: nn.Chain(fx.exp, a=fx.exp), "by position or by name, not both"),
     "reserved": (lambda: nn.Chain(layers=fx.exp), "'layers' is an attribute of it and names no layer"),
     "reserved too": (lambda: nn.Parallel(fx.add, connection=fx.exp), "'connection' is an attribute"),
@@ -303,3 +304,26 @@ def test_weight_norm_trains_both_parts():
     call(entry, values, X)
     for name in ("g", "layer.weight", "layer.bias"):
         assert np.abs(values[name] - before[name]).max() > 1e-4, name
+
+
+@pytest.mark.cc
+def test_compiled_weight_norm():
+    """An artifact's first g is the length of v; trained values fold into the plain model."""
+    model = nn.Chain(nn.WeightNorm(nn.Dense(2, 3, fx.tanh)), nn.Dense(3, 1))
+
+    @fx.export
+    def predict(x: fx.f32["n", 2]):
+        return model(x)
+
+    @fx.export(optimizer=fx.optim.Descent(0.1))
+    def train(x: fx.f32["n", 2]):
+        return ((model(x) - 1) ** 2).mean()
+
+    m = fx.compile({"model": model, "predict": predict, "train": train}).Model()
+    v, g = m.parameters["layers.0.layer.weight"], m.parameters["layers.0.g"]
+    np.testing.assert_allclose(g[:, 0], np.sqrt((v**2).sum(1)), rtol=1e-6)
+    losses = [float(m.train(X)) for _ in range(20)]
+    assert losses[-1] < losses[0] / 2
+    plain, values = nn.remove_weight_norms(model, m.parameters)
+    want = run(plain, X, namespace={"m": plain}, values=values)
+    np.testing.assert_allclose(m.predict(X), want, rtol=1e-5, atol=1e-6)

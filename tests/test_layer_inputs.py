@@ -169,6 +169,7 @@ def test_bags(name):
         (lambda t: layer(t, [0, 3, 3]), [tokens], [*ragged[:2], last]),
         (lambda t, n: layer(t, lengths=n), [tokens, lengths], ragged),
         (layer, [np.eye(5, dtype=np.float32)[matrix]], reduce(table[matrix], -2)),
+        (layer, [np.eye(5, dtype=bool)[matrix]], reduce(table[matrix], -2)),
         (layer, [tokens[:0], offsets[:0]], np.zeros((0, 3))),
     ):  # fmt: skip
         got = run(f, *arrays, namespace=space, values=values)
@@ -388,6 +389,8 @@ MISTAKES = {
     "rows of tokens": (nn.EmbeddingBag(5, 2), [np.zeros((2, 2), np.int32), np.zeros(1, np.int32)], "are one row of tokens"),
     "batch norm": (nn.BatchNorm(3), [draw(2, 4)], r"BatchNorm\(3\): the input does not fit\n.*\[batch, 3, \.\.\.\]"),
     "instance norm": (nn.InstanceNorm(3, affine=True), [draw(2, 3)], r"InstanceNorm\(3, affine=True\).*\n.*\[batch, 3, size, \.\.\.\]"),
+    "channels last": (nn.BatchNorm(3), [draw(2, 5, 5, 3)], r"hint: +fx.moveaxis\(x, -1, 1\): channels are axis 1"),
+    "features first": (nn.Dense(3, 2), [draw(3, 5)], r"hint: +x.T: the batch is the first axis"),
     "group norm": (nn.GroupNorm(4, 2), [draw(4)], r"GroupNorm\(4, 2\): the input does not fit"),
     "layer norm": (nn.LayerNorm(3, 4), [draw(2, 4, 3)], r"LayerNorm\(3, 4\).*\n.*\[\.\.\., 3, 4\]"),
     "rms norm": (nn.RMSNorm(3), [draw(2)], r"RMSNorm\(3\): the input does not fit"),

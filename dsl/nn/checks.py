@@ -30,11 +30,13 @@ def float_input(x: TensorLike, weight: Any = None) -> Tensor:
 def checked_size(layer: Module, x: Tensor, axis: int, size: int, expected: str) -> None:
     """Axis `axis` of x has this size, or a ShapeError."""
     if x.ndim < (axis + 1 if axis >= 0 else -axis) or x.shape[axis] != size:
+        turned = axis == -1 and x.ndim == 2 and x.shape[0] == size
         fail(
             ShapeError,
             f"{layer.describe()}: the input does not fit",
             expected=f"{x.type.dtype}{expected}",
             got=str(x.type),
+            hint="x.T: the batch is the first axis, features are the last" if turned else "",
         )
 
 

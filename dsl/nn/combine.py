@@ -38,6 +38,9 @@ def _checked_layers(
 def _check_callable(kind: str, what: str, x: Any) -> None:
     if not callable(x):
         fail(TraceError, f"{kind}: {x!r} is not {what}", expected="something callable")
+    if isinstance(x, type) and issubclass(x, Module):
+        name = x.__name__
+        fail(TraceError, f"{kind}: {name} is a kind of layer, not {what}", hint=f"nn.{name}(...)")
 
 
 class _Sequence(Module):

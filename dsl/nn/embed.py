@@ -173,7 +173,7 @@ class EmbeddingBag(Module):
         t = as_tensor(x)
         if t.type.dtype.is_integer and t.ndim >= 1:
             return self._reduced(ops.gather_rows(self.weight, t))
-        if not t.type.dtype.is_float or t.ndim < 2:
+        if t.type.dtype.is_integer or t.ndim < 2:
             fail(
                 ShapeError,
                 f"{self.describe()} takes bags, not a single token",
@@ -181,6 +181,7 @@ class EmbeddingBag(Module):
                 got=str(t.type),
                 hint="x[None] is a bag of one",
             )
+        t = float_input(t, self.weight)
         checked_size(self, t, -1, self.n, f"[..., size, {self.n}]")
         return self._reduced(ops.matmul(t, self.weight))
 

@@ -39,6 +39,7 @@ def trainmode(model: T, mode: Any = True) -> T:
     mode  True: as in training, in every entry; False: as in test, in training steps too (a
           BatchNorm then takes its recorded statistics and leaves them alone); None or "auto": as
           each entry does, which is how layers start.
+    `fx.training()`, and layers of your own that ask it, stay as the entry is.
     An entry that may not assign states, since it neither trains nor is `stateful`, records no
     statistics in any mode.
     PyTorch's `model.train(mode)`, at declaration time.

@@ -138,8 +138,12 @@ class _ByChannel(Module):
                 f"{self.describe()}: the input does not fit",
                 expected=f"{t.type.dtype}[batch, {self.channels}, {spatial}]",
                 got=str(t.type),
+                hint="fx.moveaxis(x, -1, 1): channels are axis 1" if self._is_last(t) else "",
             )
         return t
+
+    def _is_last(self, x: Tensor) -> bool:
+        return x.ndim > 2 and x.shape[-1] == self.channels
 
     def _aligned(self, x: Any, like: Tensor) -> Tensor:
         """[channels] where axis 1 of the input stands, in its dtype."""
