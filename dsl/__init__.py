@@ -42,11 +42,10 @@ from fluxc.export import export
 from fluxc.forward import hessian, jacobian, jvp, linearize
 from fluxc.jit import compile, jit
 from fluxc.module import Module, Param, State
-from fluxc.nn import activations
+from fluxc.nn import activations, outputsize
 from fluxc.ops import *  # noqa: F403
 from fluxc.ops import random
 from fluxc.rebuild import destructure
-from fluxc.shapes import outputsize
 from fluxc.tensor import Tensor
 from fluxc.trace import training
 from fluxc.transforms import custom_vjp, grad, value_and_grad, vjp

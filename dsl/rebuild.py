@@ -112,8 +112,8 @@ def destructure(model: Any) -> tuple[Flat, Callable[[TensorLike], Any]]:
     re    `re(v)` is a copy of the model in which parts of v, in the parameters' dtypes, stand for
           the parameters: call it, index it, differentiate by v.  It has the states of the model
           and those of its parameters that are not trained.
-    Errors  TraceError for what is no model; ShapeError or DTypeError from `re` for a tensor that
-            is not such a vector.
+    Errors  TraceError for what is no model; ShapeError from `re` for a tensor that is not such a
+            vector.
     """
     if not is_container(model):
         fail(TraceError, f"a {type(model).__name__} has no parameters", expected="a module")

@@ -165,6 +165,8 @@ def test_bags(name):
         (layer, [matrix], reduce(table[matrix], -2)),
         (layer, [matrix[:, :, :0]], np.zeros((1, 2, 3))),
         (lambda *bags: layer(bags), [tokens[:3], tokens[3:5]], [reduce(table[tokens[:3]], 0), reduce(table[tokens[3:5]], 0)]),
+        (lambda: layer([4, 0, 2]), [], reduce(table[[4, 0, 2]], 0)),
+        (lambda: layer([[4, 0, 2], (2, 1)]), [], [reduce(table[[4, 0, 2]], 0), reduce(table[[2, 1]], 0)]),
         (layer, [tokens, offsets], [*ragged[:2], last]),
         (lambda t: layer(t, [0, 3, 3]), [tokens], [*ragged[:2], last]),
         (lambda t, n: layer(t, lengths=n), [tokens, lengths], ragged),

@@ -47,6 +47,7 @@ from fluxc.nn.pooling import (
 from fluxc.nn.precision import bf16, cast, f16, f32, f64
 from fluxc.nn.recurrent import GRU, LSTM, RNN, Bidirectional, GRUv3, Recurrence, Stacked
 from fluxc.nn.resample import PixelShuffle, PixelUnshuffle, Upsample
+from fluxc.nn.shapes import autosize, outputsize, sized
 from fluxc.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -55,7 +56,6 @@ from fluxc.nn.transformer import (
 )
 from fluxc.nn.weight_norm import WeightNorm, remove_weight_norms
 from fluxc.rebuild import destructure
-from fluxc.shapes import autosize, outputsize, sized
 
 __all__ = [
     "GRU",

@@ -21,6 +21,7 @@ from fluxc.nn.checks import (
     is_given,
     weight_parameter,
 )
+from fluxc.ops.normalisation import widened
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail
 
@@ -168,7 +169,7 @@ class EmbeddingBag(Module):
         if lengths is not None:
             sizes = _integers(self, "lengths", lengths)
             return self._flat(x, ops.cumsum(sizes, 0) - sizes, ops.sum(sizes))
-        if isinstance(x, list | tuple):
+        if isinstance(x, list | tuple) and not all(isinstance(i, int) for i in x):
             return ops.stack([self(bag) for bag in x])
         t = as_tensor(x)
         if t.type.dtype.is_integer and t.ndim >= 1:
@@ -206,7 +207,7 @@ class EmbeddingBag(Module):
                 got=str(tokens.type),
             )
         bags, (length,) = starts.shape[0], tokens.shape
-        rows = ops.gather_rows(self.weight, tokens)
+        rows = widened(ops.gather_rows(self.weight, tokens))
         begun = ops.scatter(ops.zeros(length, "i32"), starts, 1, "add")
         own = ops.cumsum(begun, 0) - 1
         outside = own < 0
@@ -216,9 +217,11 @@ class EmbeddingBag(Module):
         sizes = ops.expand_dims(ops.scatter(ops.zeros(bags, "i32"), own, 1, "add"), -1)
         if self.reduction == "max":
             least = ops.full((bags, self.d), -ops.inf, rows.dtype)
-            return ops.where(sizes == 0, 0.0, ops.scatter(least, own, rows, "max"))
-        sums = ops.scatter(ops.zeros((bags, self.d), rows.dtype), own, rows, "add")
-        return sums if self.reduction == "sum" else sums / ops.maximum(sizes, 1)
+            y = ops.where(sizes == 0, 0.0, ops.scatter(least, own, rows, "max"))
+        else:
+            y = ops.scatter(ops.zeros((bags, self.d), rows.dtype), own, rows, "add")
+        y = y / ops.maximum(sizes, 1) if self.reduction == "mean" else y
+        return as_tensor(y, self.weight.dtype)
 
     def describe(self) -> str:
         reduction = "" if self.reduction == "mean" else f", {self.reduction!r}"

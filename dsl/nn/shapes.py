@@ -8,6 +8,7 @@ from fluxc.compiler.errors import ShapeError, TraceError
 from fluxc.compiler.ir.dims import Dim
 from fluxc.export import trace_exports
 from fluxc.jit import Typed
+from fluxc.nn.combine import Chain
 from fluxc.trace import fail, user_loc
 from fluxc.types import DTypeLike, TensorSpec, as_dtype
 
@@ -38,9 +39,10 @@ def outputsize(model: Any, *sizes: Any, padbatch: bool = False, dtype: DTypeLike
         fail(
             TraceError, "outputsize needs the shape of an input", hint="fx.outputsize(model, (8,))"
         )
+    model = Chain(*model) if isinstance(model, list | tuple) else model
     specs = [_spec(s, dtype, padbatch) for s in sizes]
     as_text = not any(isinstance(d, Dim) for spec in specs for d in spec.dims)
-    entry = Typed(_function(model), "outputsize", specs)
+    entry = Typed(model, "outputsize", specs)
     entry.loc = user_loc() or entry.loc
     (traced,) = trace_exports([entry], {"model": model}, anywhere=True).entries
     shapes = iter([_shape(v.type, as_text) for v in traced.graph.results])
@@ -54,19 +56,6 @@ def _spec(size: Any, dtype: DTypeLike, padbatch: bool) -> TensorSpec:
     if not isinstance(size, tuple | list):
         fail(ShapeError, f"outputsize: {size!r} is no shape", expected="a tuple of sizes")
     return TensorSpec(as_dtype(dtype), (*batch, *size))
-
-
-def _function(model: Any) -> Callable[..., Any]:
-    if not isinstance(model, list | tuple):
-        return model  # type: ignore[no-any-return]
-
-    def through(*xs: Any) -> Any:
-        x = xs[0] if len(xs) == 1 else xs
-        for layer in model:
-            x = layer(x)
-        return x
-
-    return through
 
 
 def _shape(type: TensorType, as_text: bool) -> tuple[Any, ...]:
@@ -129,8 +118,6 @@ def autosize(size: Any, *layers: Any, dtype: DTypeLike = "f32") -> Any:
     Flux's `@autosize`, in which `_` stands for a size.
     Errors  those of the layers; ShapeError where a size that is needed is symbolic.
     """
-    from fluxc.nn.combine import Chain
-
     made: list[Any] = []
     spec = _spec(size, dtype, padbatch=False)
     for layer in layers:
