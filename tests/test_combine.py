@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501, F821  (a row of a table is one line; names of sizes)
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -293,6 +295,21 @@ def test_weight_norms_inside_of_one_another():
     np.testing.assert_allclose(
         run(plain, X, namespace={"m": plain}, values=folded), want, rtol=1e-5
     )
+
+
+def test_weight_norm_of_a_cell():
+    """What only the layer has is read through; the weight may be any parameter."""
+    model = nn.Recurrence(nn.WeightNorm(nn.LSTMCell(2, 3), "Wh"))
+    x = RNG.normal(size=(2, 4, 2)).astype(np.float32)
+    values = stored(model, x)
+    plain, folded = nn.remove_weight_norms(model, values)
+    want = run(plain, x, namespace={"m": plain}, values=folded)
+    np.testing.assert_allclose(
+        run(model, x, namespace={"m": model}, values=values), want, rtol=1e-5
+    )
+    with pytest.raises(AttributeError, match="nothing"):
+        model.cell.nothing  # noqa: B018
+    assert copy.copy(model.cell).layer is model.cell.layer
 
 
 def test_weight_norm_trains_both_parts():

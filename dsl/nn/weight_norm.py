@@ -75,6 +75,12 @@ class WeightNorm(Module):
         vars(bare)[self.which] = as_tensor(wide * factor, v.dtype)
         return bare(*args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        """What only the layer has, such as a cell's `initialstates`."""
+        if name.startswith("__") or "layer" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.layer, name)
+
     def children(self) -> list[tuple[str, Any]]:
         return [("", self.layer), ("g", self.g)]
 
