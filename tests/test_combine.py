@@ -173,6 +173,8 @@ MISTAKES = {
     "no connection": (lambda: nn.SkipConnection(fx.exp, 2), "SkipConnection: 2 is not a connection"),
     "no such parameter": (lambda: nn.WeightNorm(nn.Dense(2, 2), "scale"), "Dense has no parameter 'scale'\n.*weight bias"),
     "no parameter": (lambda: nn.WeightNorm(nn.Dense(2, 2, bias=False), "bias"), "Dense has no parameter 'bias'"),
+    "another's parameter": (lambda: nn.WeightNorm(nn.WeightNorm(nn.Dense(2, 2)), "weight"), "WeightNorm has no parameter 'weight'\n.*g"),
+    "a function's": (lambda: nn.WeightNorm(fx.exp), "exp has no parameter 'weight'\n.*a layer with parameters"),
     "zeros": (lambda: nn.WeightNorm(nn.Dense(2, 2), "bias"), "starts as zeros, which have no direction"),
     "no such axis": (lambda: nn.WeightNorm(nn.Dense(2, 2), dims=2), "axis 2 of a tensor with 2 axes"),
 }  # fmt: skip
