@@ -44,7 +44,7 @@ class WeightNorm(Module):
     """
 
     def __init__(self, layer: Callable[..., Any], which: str = "weight", *, dims: Any = -1) -> None:
-        own = vars(layer) if isinstance(layer, Module) else {}
+        own: dict[str, Any] = vars(layer) if isinstance(layer, Module) else {}
         v = own.get(which)
         if not isinstance(v, Param):
             names = [n for n, p in own.items() if isinstance(p, Param)]
