@@ -69,7 +69,8 @@ class DataLoader:
         numobs(data)
         self.data, self.batchsize, self.shuffle, self.partial = data, batchsize, shuffle, partial
         self.collate, self.prefetch, self.buffer = collate, prefetch, buffer
-        self.seed = seed if isinstance(seed, int) else int(generator(seed).integers(2**63))
+        drawn = isinstance(seed, np.random.Generator)
+        self.seed = int(generator(seed).integers(2**63) if drawn else seed)
         self._epoch, self._position, self._next, self._resumes = 0, 0, 0, False
 
     def __len__(self) -> int:
