@@ -70,8 +70,9 @@ class DataLoader:
         numobs(data)
         self.data, self.batchsize, self.shuffle, self.partial = data, batchsize, shuffle, partial
         self.collate, self.prefetch, self.buffer = collate, prefetch, buffer
-        drawn = isinstance(seed, np.random.Generator)
-        self.seed = int(seed.integers(2**63)) if drawn else int(seed)
+        if isinstance(seed, np.random.Generator):
+            seed = int(seed.integers(2**63))
+        self.seed = int(seed)
         self._epoch, self._position, self._next, self._resumes = 0, 0, 0, False
 
     def __len__(self) -> int:
