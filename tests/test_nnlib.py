@@ -248,7 +248,7 @@ REFUSED = [
     (lambda x: fx.gather(x, (0, 0, 0)), "gather: 3 positions in a tensor with 2 axes"),
     (lambda x: fx.stft(x, 0), "stft: n_fft must be an integer >= 1"),
     (lambda x: fx.stft(x, 8, 0), "stft: hop_length must be an integer >= 1"),
-    (lambda x: fx.stft(x, 8, center=False), "conv: a window that spans 8 does not fit"),
+    (lambda x: fx.stft(x, 8, center=False), "stft: a window that spans 8 does not fit"),
     (lambda x: fx.stft(x, 4, window=np.ones(5)), "stft: the window"),
     (lambda x: fx.istft(x, 8), "istft: the spectrum does not fit"),
     (lambda x: fx.spectrogram(x, 4, power=-1), "spectrogram: power must not be negative"),

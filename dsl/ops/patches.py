@@ -67,15 +67,27 @@ class _Patches:
 
     def _put_axis(self, x: Tensor, a: int) -> Tensor:
         """[..., kernel, patches, ...] -> [..., size, ...] at axis a + 2."""
-        kernel, size, step = self.kernel[a], self.sizes[a], self.stride[a]
-        offset = expand_dims(arange(kernel, dtype=ir.i64), 1)
-        start = arange(size, dtype=ir.i64) + self.pads[a][0] - offset * self.dilation[a]
-        patch = start // step
-        met = (patch >= 0) & (patch < self.out[a]) & (patch * step == start)
-        columns = [broadcast(offset, (kernel, size)), where(met, patch, 0)]
+        within, patch = self._meeting(a)
+        met = (within >= 0) & (within < self.kernel[a]) & (patch >= 0) & (patch < self.out[a])
+        columns = [where(met, within, 0), where(met, patch, 0)]
         seen = gather_axes(x, [a + 2, a + 3], columns, a + 2)
-        inner = met.reshape((kernel, size, *(1,) * (x.ndim - a - 4)))
-        return sum(where(inner, seen, 0), a + 2) if kernel > 1 else where(inner, seen, 0)[:, :, 0]
+        inner = met.reshape((*met.shape, *(1,) * (x.ndim - a - 4)))
+        return sum(where(inner, seen, 0), a + 2)
+
+    def _meeting(self, a: int) -> tuple[Tensor, Tensor]:
+        """[terms, size] places in the kernel and patches that may meet at each place; -1: none."""
+        kernel, step, gap = self.kernel[a], self.stride[a], self.dilation[a]
+        place = arange(self.sizes[a], dtype=ir.i64) + self.pads[a][0]
+        patches = -(-((kernel - 1) * gap + 1) // step)
+        if patches < kernel:
+            patch = place // step - expand_dims(arange(patches, dtype=ir.i64), 1)
+            offset = place - patch * step
+            within = offset // gap
+            return where(within * gap == offset, within, -1), patch
+        within = expand_dims(arange(kernel, dtype=ir.i64), 1)
+        first = place - within * gap
+        patch = first // step
+        return broadcast(within, first.shape), where(patch * step == first, patch, -1)
 
 
 def unfold(x: TensorLike, k: Any, stride: Any = 1, pad: Any = 0, dilation: Any = 1) -> Tensor:
