@@ -205,6 +205,31 @@ def test_same_padding_keeps_or_divides_sizes(size, stride, kernel):
         assert run(back, x, namespace={"back": back}).shape == (1, 2, size * stride)
 
 
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(5, 1, 3), (4, 2, 5), (1, 1, 2)])
+def test_same_padding_of_kernels_below_the_stride(size, kernel, stride):
+    """A transposed convolution then leaves gaps, and still gives size * stride."""
+    x, w = np.ones((1, 1, size)), np.ones((1, 1, kernel))
+    y = run(lambda x, w: fx.conv_transpose(x, w, stride, pad=nn.SamePad()), x, w)
+    assert y.shape == (1, 1, size * stride)
+    assert y.sum() == size * kernel
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_transposed_padding_cuts_the_sides_it_names(rank):
+    rng = np.random.default_rng(rank)
+    x, w = rng.normal(size=(2, 4, *range(3, 3 + rank))), rng.normal(size=(4, 3, *[3] * rank))
+    sides = [int(p) for p in rng.integers(0, 3, 2 * rank)]
+    pad, outpad = tuple(sides), tuple(range(rank))
+    whole = run(lambda x, w: fx.conv_transpose(x, w, 3, groups=2, dilation=2), x, w)
+    cut = run(lambda x, w: fx.conv_transpose(x, w, 3, pad, 2, 2, outpad=outpad), x, w)
+    for a, (low, high) in enumerate(zip(sides[::2], sides[1::2], strict=True)):
+        lead = (slice(None),) * (a + 2)
+        more = np.zeros_like(whole[(*lead, slice(0, 1))])
+        whole = np.concatenate([whole] + [more] * outpad[a], a + 2)
+        whole = whole[(*lead, slice(low, whole.shape[a + 2] - high))]
+    np.testing.assert_allclose(cut, whole)
+
+
 def test_lpnormpool_is_the_root_of_the_sum_of_powers():
     x = np.arange(1.0, 9.0).reshape(1, 1, 8)
     y = run(lambda x: fx.lpnormpool(x, 3, 2), x)
