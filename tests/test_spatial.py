@@ -264,6 +264,38 @@ def test_pixels_are_shuffled_along_any_number_of_axes(rank):
     np.testing.assert_array_equal(run(lambda x: fx.pixel_unshuffle(x, 2), y), x)
 
 
+def test_ties_of_random_windows_go_to_the_first():
+    samples = np.zeros((1, 1, 1))
+    f = lambda x: fx.fractional_maxpool(x, 3, 2, samples).sum()
+    np.testing.assert_array_equal(run(fx.grad(f), np.ones((1, 1, 6))), [[[1, 0, 0, 1, 0, 0]]])
+
+
+MAPPED = {
+    "resized": lambda x: fx.upsample_bilinear(x, size=(5, 2)) + fx.upsample_nearest(x, size=(5, 2)),
+    "patches": lambda x: fx.unfold(x, 2, stride=2, pad=1),
+    "folded": lambda x: fx.fold(x.reshape((1, 4, 6)), (4, 3), 2),
+    "sampled": lambda x: fx.grid_sample(x, fx.tanh(x[:, 0].reshape((1, 2, 3, 2)))),
+    "unpooled": lambda x: fx.maxunpool(*fx.maxpool(x, 2, return_indices=True), 2, size=(4, 3)),
+    "mean": lambda x: (
+        fx.meanpool(x, 2, ceil_mode=True) * fx.lpnormpool(x * x, 3, 2, ceil_mode=True)
+    ),
+    "spectrum": lambda x: fx.spectrogram(x.ravel(), 4, 3),
+}
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_batches_and_forward_mode(name):
+    """vmap is a loop, and forward mode the transpose of reverse mode."""
+    f = MAPPED[name]
+    x = RNG.normal(size=(3, 1, 2, 4, 3)) if name != "folded" else RNG.normal(size=(3, 1, 4, 6))
+    each = np.stack([run(f, one) for one in x])
+    np.testing.assert_allclose(run(fx.vmap(f), x), each, atol=1e-12)
+    t, dy = RNG.normal(size=x[0].shape), RNG.normal(size=each[0].shape)
+    _, tangent = run(lambda x, t: fx.jvp(f, (x,), (t,)), x[0], t)
+    g = run(lambda x, dy: fx.grad(lambda x: (f(x) * dy).sum())(x), x[0], dy)
+    np.testing.assert_allclose((tangent * dy).sum(), (g * t).sum(), rtol=1e-9)
+
+
 # Padding as NNlib's tests have it, its axes in their order.
 
 NINE = np.arange(1.0, 10).reshape(3, 3).T
