@@ -11,7 +11,6 @@ from fluxc.ops import (
     elementwise,
     index,
     layout,
-    masks,
     noise,
     normalisation,
     numbers,
@@ -20,7 +19,6 @@ from fluxc.ops import (
     patches,
     patterns,
     pooling,
-    positions,
     resample,
     sample,
     spatial,
@@ -42,7 +40,6 @@ from fluxc.ops.einsum import *  # noqa: F403
 from fluxc.ops.elementwise import *  # noqa: F403
 from fluxc.ops.index import *  # noqa: F403
 from fluxc.ops.layout import *  # noqa: F403
-from fluxc.ops.masks import *  # noqa: F403
 from fluxc.ops.noise import *  # noqa: F403
 from fluxc.ops.normalisation import *  # noqa: F403
 from fluxc.ops.numbers import *  # noqa: F403
@@ -51,7 +48,6 @@ from fluxc.ops.padding import *  # noqa: F403
 from fluxc.ops.patches import *  # noqa: F403
 from fluxc.ops.patterns import *  # noqa: F403
 from fluxc.ops.pooling import *  # noqa: F403
-from fluxc.ops.positions import *  # noqa: F403
 from fluxc.ops.reduce import *  # noqa: F403
 from fluxc.ops.resample import *  # noqa: F403
 from fluxc.ops.sample import *  # noqa: F403
@@ -77,8 +73,6 @@ FAMILIES = (
     einsum_family,
     convolution,
     attention_family,
-    masks,
-    positions,
     normalisation,
     noise,
     pooling,
