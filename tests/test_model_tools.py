@@ -191,6 +191,18 @@ def test_second_derivatives_through_a_vector():
     np.testing.assert_allclose(run(f, namespace={"m": holder}), [8, 16, 24])
 
 
+def test_the_hessian_by_the_vector():
+    """Forward over reverse is reverse over reverse."""
+    model = nn.Chain(nn.Dense(3, 2, fx.tanh), nn.Dense(2, 1))
+    flat, rebuild = fx.destructure(model)
+    loss = lambda v: (rebuild(v)(X) ** 2).mean()
+    space = {"m": model}
+    got = run(lambda: fx.hessian(loss)(flat), namespace=space)
+    want = run(lambda: fx.jacobian(fx.grad(loss))(flat), namespace=space)
+    assert got.shape == (11, 11)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+
+
 def test_rebuilt_models_are_models():
     """Their layers are indexed, vectors are vectorised over, states stay the model's own."""
     model = nn.Chain(nn.WeightNorm(nn.Dense(3, 2)), nn.BatchNorm(2))
