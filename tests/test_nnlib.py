@@ -9,7 +9,7 @@ import pytest
 from compiled import assert_graph_agrees, compile_graphs, expected
 
 import fluxc as fx
-from dsl import run, trace
+from dsl import run, spec_of, trace
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.dims import evaluate_size
@@ -196,6 +196,17 @@ def test_mel_filters_are_triangles():
         want = np.interp(frequencies, corners[m : m + 3], [0, 1, 0])
         np.testing.assert_allclose(filters[:, m], want, atol=1e-4)
     assert fx.melscale_filterbanks(5, 2, 8000).dtype == np.float32
+
+
+def test_sixteen_bit_sound_is_transformed_in_f32():
+    def f(x):
+        x = x.astype(fx.f16)
+        y = fx.stft(x, 16, 4, np.hanning(16))
+        return y, fx.istft(y, 16, 4, np.hanning(16), original_length=33), fx.spectrogram(x, 16)
+
+    x = RNG.normal(size=(2, 33)).astype(np.float32)
+    assert {str(r.type.dtype) for r in trace(f, spec_of(x))[0].graph.results} == {"f16"}
+    np.testing.assert_allclose(run(f, x)[1], x, atol=1e-2)
 
 
 def test_the_gradient_in_silence_is_finite():

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG005, E501, PLW0108 (tables of functions of one signature, a row each)
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -239,6 +240,14 @@ def test_integers_are_read_or_become_floats():
     np.testing.assert_array_equal(
         run(lambda x: fx.grid_sample(x, fx.zeros((1, 1, 1, 2)), "nearest"), x), [[[[6]]]]
     )
+
+
+@pytest.mark.parametrize("scale", [1.1, np.float32(1.1), Fraction(11, 10)])
+def test_scales_are_fractions(scale):
+    """1.1 is 11/10, however it is rounded, and for symbolic sizes too."""
+    f = lambda x: fx.upsample_nearest(x, scale)
+    assert type_of(f, fx.f32[1, 1, 10, 29]) == "f32[1, 1, 11, 31]"
+    assert type_of(f, fx.f32["n", 1, "10*h"]) == "f32[n, 1, 11*h]"
 
 
 def test_second_derivatives_of_resampling():

@@ -270,8 +270,7 @@ def gather(x: TensorLike, index: Any) -> Tensor:
 
     index   an integer tensor, or a tuple of them for the first axes; they broadcast together.
     Shapes  x [n1, ..., nk, R...], index [A...] -> [A..., R...].
-    Negative positions count from the end; those out of range are clamped, where Flux raises.  A
-    compiled entry checks inputs that `gather_rows` or an Embedding reads at.
+    Negative positions count from the end; those out of range are clamped, where Flux raises.
     NNlib's gather, whose positions count from 1 and are those of the last axes.
     """
     t = as_tensor(x)

@@ -125,7 +125,7 @@ def _upsampled(
     sizes = _sizes(name, t, rank, scale, size)
     y = cast(t, ir.f32) if t.type.dtype.bits == 16 else t
     for axis, m in enumerate(sizes, 2):
-        if y.shape[axis] != m or not align_corners:
+        if y.shape[axis] != m:
             y = _interpolated(y, axis, m, taps, align_corners)
     return cast(y, t.type.dtype)
 
@@ -160,7 +160,7 @@ def _factors(name: str, scale: Any, count: int) -> list[Fraction]:
             expected=f"a number above 0, or {count} of them",
             got=repr(scale),
         )
-    return [Fraction(s).limit_denominator(1000) for s in each]
+    return [Fraction(float(s)).limit_denominator(1000) for s in each]
 
 
 def _interpolated(
