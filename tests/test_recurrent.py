@@ -370,6 +370,30 @@ def test_dtypes():
     assert out_type(layer, fx.f32["b", "t", 3], fx.f64["b", 2], f=begun) == "f64[b, t, 2]"
 
 
+def test_a_bias_may_be_given():
+    """Its first values: a forget gate that is open to begin with."""
+    bias = np.repeat([0.0, 1.0, 0.0, 0.0], 2)
+    layer = nn.LSTM(3, 2, bias=bias)
+    _, storages = trace(layer, fx.f32["b", "t", 3], namespace={"layer": layer})
+    np.testing.assert_array_equal(first_values(storages)["cell.bias"], bias)
+
+
+def test_transformations():
+    """A batch is vmap of sequences; jvp agrees with differences; a checkpoint changes nothing."""
+    layer = nn.Bidirectional(nn.GRU(3, 2, dtype=fx.f64))
+    settings = {"namespace": {"layer": layer}, "values": random_values(layer)}
+    x, along = RNG.normal(size=(2, 4, 5, 3))
+    lengths = np.array([5, 0, 3, 2], np.int32)
+    one = lambda x, n: layer(x, lengths=n)
+    each = run(lambda x, n: fx.vmap(one)(x, n), x, lengths, **settings)
+    close(each, run(one, x, lengths, **settings))
+    _, dy = run(lambda x, t: fx.jvp(layer, (x,), (t,)), x, along, **settings)
+    ahead, behind = (run(layer, x + e * along, **settings) for e in (1e-6, -1e-6))
+    np.testing.assert_allclose(dy, (ahead - behind) / 2e-6, atol=1e-8)
+    gradient = lambda f: run(fx.grad(lambda x: fx.sin(f(x)).sum()), x, **settings)
+    close(gradient(layer), gradient(fx.checkpoint(layer)))
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

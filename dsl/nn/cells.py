@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fluxc import init as inits
 from fluxc import ops
 from fluxc.module import Module, Param
-from fluxc.nn.checks import checked_size, count, float_input, function_name
+from fluxc.nn.checks import bias_parameter, checked_size, count, float_input, function_name
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Cell(Module):
         *,
         init_kernel: Any = inits.glorot_uniform,
         init_recurrent_kernel: Any = inits.glorot_uniform,
-        bias: bool = True,
+        bias: Any = True,
         dtype: DTypeLike = "f32",
     ) -> None:
         name = type(self).__name__
@@ -44,7 +44,7 @@ class Cell(Module):
         rows = self.gates * self.out_size
         self.Wi = Param((rows, self.in_size), init=init_kernel, dtype=dtype)
         self.Wh = Param((rows, self.out_size), init=init_recurrent_kernel, dtype=dtype)
-        self.bias = Param((rows,), init=0.0, dtype=dtype) if bias else None
+        self.bias = bias_parameter(bias, (rows,), dtype)
 
     def initialstates(self) -> Any:
         """Zeros [out]."""
@@ -77,7 +77,8 @@ class RNNCell(Cell):
 
     `cell(x, h)`; without h it begins with zeros.
     Shapes  x [in] or [..., in], h [out] or [..., out]; Wi [out, in], Wh [out, out], bias [out].
-    init_kernel, init_recurrent_kernel  of Wi and Wh; the bias starts at 0.  bias=False: none.
+    init_kernel, init_recurrent_kernel  of Wi and Wh.
+    bias    True: starts at 0; False: none; an array or a number: its first value.
     Errors  ShapeError if the last axis of x is not `in`.
     """
 
@@ -112,8 +113,9 @@ class LSTMCell(Cell):
     `cell(x, (h, c))`; without a state it begins with zeros.
     Shapes  x [in] or [..., in], h and c [out] or [..., out];
             Wi [4*out, in], Wh [4*out, out], bias [4*out], rows in the order of the gates.
-    init_kernel, init_recurrent_kernel  of Wi and Wh; the bias starts at 0, that of the forget
-            gate too.  bias=False: none.
+    init_kernel, init_recurrent_kernel  of Wi and Wh.
+    bias    True: starts at 0, that of the forget gate too; False: none; an array or a number: its
+            first value.
     Errors  ShapeError if the last axis of x is not `in`.
     """
 
@@ -142,7 +144,8 @@ class GRUCell(Cell):
     `cell(x, h)`; without h it begins with zeros.
     Shapes  x [in] or [..., in], h [out] or [..., out];
             Wi [3*out, in], Wh [3*out, out], bias [3*out], rows in the order r, z, n.
-    init_kernel, init_recurrent_kernel  of Wi and Wh; biases start at 0.  bias=False: none.
+    init_kernel, init_recurrent_kernel  of Wi and Wh.
+    bias    True: starts at 0; False: none; an array or a number: its first value.
     reset_bias  True: a second bias [out] that the reset gate scales, as PyTorch's GRUCell and
             Keras's GRU(reset_after=True) have it.  Flux has none, the default.
     Errors  ShapeError if the last axis of x is not `in`.
@@ -184,8 +187,8 @@ class GRUv3Cell(Cell):
     Shapes  x [in] or [..., in], h [out] or [..., out]; Wi [3*out, in], bias [3*out],
             Wh [3*out, out], rows in the order r, z, n, the last chunk unused as in Flux;
             Wh_h [out, out].
-    init_kernel, init_recurrent_kernel  of Wi, and of Wh and Wh_h; the bias starts at 0.
-            bias=False: none.
+    init_kernel, init_recurrent_kernel  of Wi, and of Wh and Wh_h.
+    bias    True: starts at 0; False: none; an array or a number: its first value.
     Errors  ShapeError if the last axis of x is not `in`.
     """
 
