@@ -42,6 +42,7 @@ def trainmode(model: T, mode: Any = True) -> T:
     `fx.training()`, and layers of your own that ask it, stay as the entry is.
     An entry that may not assign states, since it neither trains nor is `stateful`, records no
     statistics in any mode.
+    Entries are traced when the whole model file has been read: what was set last holds for all.
     PyTorch's `model.train(mode)`, at declaration time.
 
     Errors  TraceError for another mode, or what is no model.
