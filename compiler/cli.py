@@ -222,7 +222,7 @@ def train_command(
 ) -> None:
     """Train an artifact on shuffled batches of arrays; prints the last epoch's mean loss."""
     from fluxc import train
-    from fluxc.compiler.use import read_data, training_batches
+    from fluxc.compiler.use import evaluation, evaluation_entry, read_data, training_batches
     from fluxc.data import splitobs
 
     _check_training_options(validate, holdout, evaluate, checkpoint, resume)
@@ -238,16 +238,15 @@ def train_command(
     loader = training_batches(arrays, declared.inputs, batchsize=batchsize, shuffle=True, seed=seed)
     with _artifact_errors(package):
         model = _model(package, seed, weights, threads)
-        evaluation = (
-            []
-            if held is None
-            else [_evaluation(package, model, declared, evaluate, held, batchsize)]
-        )
+        evaluations = []
+        if held is not None:
+            by = evaluation_entry(package, declared, evaluate)
+            evaluations = [evaluation(getattr(model, by.name), by, declared, held, batchsize)]
         history = train.fit(
             getattr(model, entry),
             loader,
             epochs=epochs,
-            evaluate=evaluation,
+            evaluate=evaluations,
             callbacks=[] if log is None else [train.tensorboard(log)],
             checkpoint=checkpoint,
             resume=resume,
@@ -274,27 +273,6 @@ def _check_training_options(
         raise typer.BadParameter("needs --validate or --holdout", param_hint="--evaluate")
     if resume and checkpoint is None:
         raise typer.BadParameter("needs --checkpoint", param_hint="--resume")
-
-
-def _evaluation(
-    package: Any, model: Any, step: Any, name: str | None, held: Any, batchsize: int
-) -> Any:
-    """What to evaluate by on a file, or on arrays that were held out."""
-    from fluxc.compiler.use import (
-        evaluation_entry,
-        evaluation_metrics,
-        read_data,
-        training_batches,
-    )
-    from fluxc.train import Evaluation
-
-    entry, target = evaluation_entry(package, step, name), step.inputs[-1]
-    inputs = (*(i for i in entry.inputs if i.name != target.name), target)
-    arrays = read_data(held, inputs) if isinstance(held, Path) else held
-    batches = training_batches(
-        {i.name: arrays[i.name] for i in inputs}, entry.inputs, batchsize=batchsize
-    )
-    return Evaluation(getattr(model, entry.name), batches, evaluation_metrics(entry, target))
 
 
 @app.command(

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Timing",
+    "evaluation",
     "evaluation_entry",
-    "evaluation_metrics",
     "measure",
     "random_inputs",
     "read_data",
@@ -107,7 +107,19 @@ def evaluation_entry(package: Any, step: Any, name: str | None) -> Any:
     return package.entries[name]
 
 
-def evaluation_metrics(entry: Any, target: Any) -> dict[str, Any]:
+def evaluation(call: Any, entry: Any, step: Any, held: Any, batchsize: int) -> Any:
+    """What `fit` evaluates: an entry on a file, or on arrays, beside the step's last input."""
+    from fluxc.train import Evaluation
+
+    target = step.inputs[-1]
+    inputs = (*(i for i in entry.inputs if i.name != target.name), target)
+    arrays = held if isinstance(held, dict) else read_data(held, inputs)
+    named = {i.name: arrays[i.name] for i in inputs}
+    batches = training_batches(named, entry.inputs, batchsize=batchsize)
+    return Evaluation(call, batches, _metrics(entry, target))
+
+
+def _metrics(entry: Any, target: Any) -> dict[str, Any]:
     """What is measured of an entry: one number is reported as it is; of scores, the accuracy."""
     from fluxc.train import accuracy
 

@@ -354,7 +354,7 @@ def _program(
 ) -> Traced:
     """What the user's function computes, then what the optimiser does with it."""
     with trace.shadowing(averaged_weights(made, trace, known.reads, known.averages)):
-        returned = _run(made, arguments)
+        returned = _run(made, lambda: made.f(*arguments))
     tree, outputs, values = _outputs(made, names, returned)
     forward = None
     _check_own(made, trace, values)
@@ -363,7 +363,7 @@ def _program(
     if made.optimizer is not None and (known.names is not None or not made.needs_names()):
         with trace.builder.at(made.loc):
             forward = trace.builder.graph(made.name, values)
-            update(made, trace, values[0], known.names, known.averages)
+            _run(made, lambda: update(made, trace, values[0], known.names, known.averages))
     if STEP in trace.reads:  # the next call draws other numbers
         trace.updates[STEP] = (Tensor(trace.reads[STEP]) + 1).value
     return Traced(made, names, trace, values, outputs, tree, forward)
@@ -388,10 +388,10 @@ def _fail_foreign(made: ExportedFunction, loc: Loc | None) -> NoReturn:
     )
 
 
-def _run(made: ExportedFunction, arguments: list[Tensor]) -> Any:
-    """Call the user's function; what its own code raises is reported as theirs, at their line."""
+def _run(made: ExportedFunction, run: Callable[[], Any]) -> Any:
+    """Call the user's function or rule; what their code raises is reported at their line."""
     try:
-        return made.f(*arguments)
+        return run()
     except NeedsSize:
         raise
     except FluxcError as error:

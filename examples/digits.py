@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress
 
 import fluxc as fx
-from fluxc import losses, nn, optim
+from fluxc import data, losses, nn, optim, train
 
 model = nn.Chain(
     nn.Dense(64, 64, fx.relu),
@@ -34,24 +33,11 @@ def train_step(x: fx.f32["batch", 64], y: fx.i32["batch"]):
     return losses.logitcrossentropy(model(x), y)
 
 
-def load_digits(rng):
-    """The images scaled to 0..1 and their labels, shuffled and split: train, held-out fifth."""
-    with np.load(Path(__file__).parent / "data" / "digits.npz") as data:
-        x, y = data["x"].astype(np.float32) / 16, data["y"].astype(np.int32)
-    order = rng.permutation(len(x))
-    held_out, train = np.split(order, [len(x) // 5])
-    return (x[train], y[train]), (x[held_out], y[held_out])
-
-
-def train(compiled, x, y, rng, *, epochs=30, batch=64):
-    """Run the compiled training step over shuffled batches, with a progress bar."""
-    with Progress() as progress:
-        task = progress.add_task("training", total=epochs)
-        for _ in range(epochs):
-            total = 0.0
-            for part in np.array_split(rng.permutation(len(x)), len(x) // batch):
-                total += compiled.train_step(x[part], y[part]) * len(part)
-            progress.update(task, advance=1, description=f"training, loss {total / len(x):.4f}")
+def load_digits():
+    """The images scaled to 0..1 and their labels: four fifths to train on, one held out."""
+    with np.load(Path(__file__).parent / "data" / "digits.npz") as file:
+        x, y = file["x"].astype(np.float32) / 16, file["y"].astype(np.int32)
+    return data.splitobs((x, y), at=0.8, shuffle=True, stratified=y)
 
 
 FRESH = """
@@ -82,18 +68,19 @@ def predict_without_fluxc(artifact, x):
 
 
 def main():
-    rng = np.random.default_rng(0)
-    (x, y), (x_test, y_test) = load_digits(rng)
+    training, held_out = load_digits()
     build = Path("build/digits_example")
     build.mkdir(parents=True, exist_ok=True)
 
     compiled = fx.compile(__file__, output=build / "trainer" / "digits").Model(seed=0)
-    train(compiled, x, y, rng)
-    accuracy = np.mean(compiled.predict(x_test).argmax(1) == y_test)
-    print(f"held-out accuracy: {accuracy:.1%}")
-    if accuracy < 0.96:
+    train.fit(compiled.train_step, data.DataLoader(training, 64, shuffle=True), epochs=30)
+    batches, metrics = data.DataLoader(held_out, 64), {"accuracy": train.accuracy}
+    found = train.evaluate(compiled.predict, batches, metrics)
+    print(f"held-out accuracy: {found['accuracy']:.1%}")
+    if found["accuracy"] < 0.96:
         sys.exit("the model did not learn the digits")
 
+    x_test, _ = held_out
     weights = build / "digits.safetensors"
     compiled.save(weights)
     fx.compile(__file__, output=build / "digits", weights=weights)

@@ -10,11 +10,10 @@ of the images that it never saw it names right.
 import sys
 from pathlib import Path
 
-import numpy as np
-from digits import load_digits, train
+from digits import load_digits
 
 import fluxc as fx
-from fluxc import losses, nn, optim
+from fluxc import data, losses, nn, optim, train
 
 model = nn.Chain(
     nn.Conv((3, 3), 1, 16, fx.relu, pad=nn.SamePad()),  # 8 x 8, 16 kinds of strokes
@@ -40,17 +39,22 @@ def train_step(x: fx.f32["batch", 1, 8, 8], y: fx.i32["batch"]):
     return losses.logitcrossentropy(model(x), y)
 
 
+def as_images(part):
+    """The pixels of each image in rows and columns, with one channel."""
+    x, y = part
+    return x.reshape(-1, 1, 8, 8), y
+
+
 def main():
-    rng = np.random.default_rng(0)
-    (x, y), (x_test, y_test) = load_digits(rng)
-    x, x_test = x.reshape(-1, 1, 8, 8), x_test.reshape(-1, 1, 8, 8)
+    training, (x_test, y_test) = map(as_images, load_digits())
+    batches = data.DataLoader(training, 64, shuffle=True)
 
     build = Path("build/digits_cnn_example")
     build.mkdir(parents=True, exist_ok=True)
     compiled = fx.compile(__file__, output=build / "digits_cnn").Model(seed=0)
-    train(compiled, x, y, rng, epochs=20)
+    train.fit(compiled.train_step, batches, epochs=20)
     compiled.optimizer["lr"] = 2e-4  # hyper-parameters are values of the running model
-    train(compiled, x, y, rng, epochs=10)
+    train.fit(compiled.train_step, batches, epochs=10)
 
     right = compiled.predict(x_test).argmax(1) == y_test
     print(f"held-out accuracy: {right.mean():.1%}")

@@ -43,6 +43,18 @@ def test_attention_is_pytorch_s(name):
         np.testing.assert_allclose(g, GOLDEN[f"{name}/d{i}"], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", golden.FUNCTIONS)
+def test_head_by_head_is_the_same(name):
+    """One head after another, in the gradient too."""
+    xs, (_, options, _) = golden.inputs(name), golden.FUNCTIONS[name]
+    f = lambda *xs: fx.attention(*xs, **options, by_head=True)
+    np.testing.assert_allclose(run(f, *xs), GOLDEN[name], rtol=1e-12, atol=1e-12)
+    loss = lambda *xs: weighted(name, f(*xs))
+    found = run(lambda *xs: fx.grad(loss, argnums=tuple(range(len(xs))))(*xs), *xs)
+    for i, g in enumerate(found):
+        np.testing.assert_allclose(g, GOLDEN[f"{name}/d{i}"], rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", golden.LAYERS)
 def test_layers_are_pytorch_s(name):
     case = golden.LAYERS[name]
@@ -114,6 +126,10 @@ def test_positions_and_windows(causal, window):
             q, k, v, causal=causal, window=window, position=p
         )
         np.testing.assert_allclose(run(f, q, k, v), plain(q, k, v, seen)[0], atol=1e-12)
+        by_head = lambda q, k, v, p=position: fx.attention(
+            q, k, v, causal=causal, window=window, position=p, by_head=True
+        )
+        np.testing.assert_array_equal(run(by_head, q, k, v), run(f, q, k, v))
 
 
 def test_flux_s_form():
@@ -312,6 +328,14 @@ def handed(tokens: fx.i32[2, 1], position: fx.i32, caches: fx.f32[2, 2, 2, 2, 9,
 
 
 CASES = ("causal", "mask", "bias", "grouped", "matrices")
+BY_HEAD = fx.f32[3, 256, 8], fx.f32[1, 260, 8], fx.f32[1, 260, 8], fx.f32[1, 260]
+
+
+@fx.export
+def long(q: BY_HEAD[0], k: BY_HEAD[1], v: BY_HEAD[2], bias: BY_HEAD[3]):
+    """Enough weights for one head after another, and the gradients."""
+    loss = lambda q, k, v, b: (fx.attention(q, k, v, b, causal=True, position=4) ** 2).sum()
+    return fx.value_and_grad(loss, (0, 1, 2, 3))(q, k, v, bias)
 
 
 def compiled_case(name):
@@ -333,7 +357,7 @@ def compiled_case(name):
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
     """The decoder's entries and a sample of the golden cases, as native code."""
-    entries = [whole, one, three, handed, *map(compiled_case, CASES)]
+    entries = [whole, one, three, handed, long, *map(compiled_case, CASES)]
     space = {"model": model, "kept": kept}
     folder = tmp_path_factory.mktemp("attention") / "decoder"
     driver.compile_spec(trace_exports(entries, space), folder)
@@ -363,6 +387,21 @@ def test_compiled_attention_is_pytorch_s(name, artifact):
     np.testing.assert_allclose(y, GOLDEN[name], rtol=1e-4, atol=1e-5)
     for i, g in enumerate(gradients):
         np.testing.assert_allclose(g, GOLDEN[f"{name}/d{i}"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.cc
+def test_many_weights_are_computed_head_by_head(artifact):
+    """A loop in the program, and the values and gradients of all heads at once."""
+    xs = [normal(*s.dims).astype(np.float32) for s in BY_HEAD]
+    together = lambda q, k, v, b: (
+        fx.attention(q, k, v, b, causal=True, position=4, by_head=False) ** 2
+    ).sum()
+    want = run(fx.value_and_grad(together, (0, 1, 2, 3)), *xs)
+    got = artifact.Model().long(*xs)
+    for g, w in zip([got[0], *got[1]], want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-3, atol=1e-4)
+    entry, _ = trace(long.f, *BY_HEAD)
+    assert "scan" in {n.op for n in entry.graph.nodes}
 
 
 def test_a_decoder_decodes_step_by_step():

@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501, F821  (a row of a table is one line; names of sizes)
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -171,6 +173,8 @@ MISTAKES = {
     "no connection": (lambda: nn.SkipConnection(fx.exp, 2), "SkipConnection: 2 is not a connection"),
     "no such parameter": (lambda: nn.WeightNorm(nn.Dense(2, 2), "scale"), "Dense has no parameter 'scale'\n.*weight bias"),
     "no parameter": (lambda: nn.WeightNorm(nn.Dense(2, 2, bias=False), "bias"), "Dense has no parameter 'bias'"),
+    "another's parameter": (lambda: nn.WeightNorm(nn.WeightNorm(nn.Dense(2, 2)), "weight"), "WeightNorm has no parameter 'weight'\n.*g"),
+    "a function's": (lambda: nn.WeightNorm(fx.exp), "exp has no parameter 'weight'\n.*a layer with parameters"),
     "zeros": (lambda: nn.WeightNorm(nn.Dense(2, 2), "bias"), "starts as zeros, which have no direction"),
     "no such axis": (lambda: nn.WeightNorm(nn.Dense(2, 2), dims=2), "axis 2 of a tensor with 2 axes"),
 }  # fmt: skip
@@ -293,6 +297,21 @@ def test_weight_norms_inside_of_one_another():
     np.testing.assert_allclose(
         run(plain, X, namespace={"m": plain}, values=folded), want, rtol=1e-5
     )
+
+
+def test_weight_norm_of_a_cell():
+    """What only the layer has is read through; the weight may be any parameter."""
+    model = nn.Recurrence(nn.WeightNorm(nn.LSTMCell(2, 3), "Wh"))
+    x = RNG.normal(size=(2, 4, 2)).astype(np.float32)
+    values = stored(model, x)
+    plain, folded = nn.remove_weight_norms(model, values)
+    want = run(plain, x, namespace={"m": plain}, values=folded)
+    np.testing.assert_allclose(
+        run(model, x, namespace={"m": model}, values=values), want, rtol=1e-5
+    )
+    with pytest.raises(AttributeError, match="nothing"):
+        model.cell.nothing  # noqa: B018
+    assert copy.copy(model.cell).layer is model.cell.layer
 
 
 def test_weight_norm_trains_both_parts():

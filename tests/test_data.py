@@ -301,6 +301,7 @@ def test_a_buffer_is_written_over():
 
 WRONG_OPTIONS = {
     "batchsize 0": ({"batchsize": 0}, "at least one"),
+    "batchsize 2.5": ({"batchsize": 2.5}, "at least one"),
     "batchsize -2": ({"batchsize": -2}, "at least one"),
     "prefetch": ({"prefetch": -1}, "fewer than none"),
     "collate single": ({"batchsize": -1, "collate": True}, "no batches"),

@@ -16,8 +16,6 @@ LAYERS = (
     ("fluxc.compiler.cli", "fluxc.compiler.__main__"),
     ("fluxc.compiler.use",),
     ("fluxc",),
-    ("fluxc.train",),
-    ("fluxc.data",),
     ("fluxc.compiler.driver",),
     ("fluxc.compiler.artifact",),
     ("fluxc.compiler.backends.llvm", "fluxc.compiler.backends.triton"),
@@ -27,6 +25,8 @@ LAYERS = (
     ("fluxc.compiler.functions",),
     ("fluxc.compiler.ops",),
     ("fluxc.compiler.ir",),
+    ("fluxc.train",),  # these run where nothing is compiled
+    ("fluxc.data",),
     ("fluxc.compiler.errors", "fluxc.compiler.knobs", "fluxc.compiler.advice"),
 )
 # Who may import a third-party package.

@@ -7,7 +7,7 @@ from random_graphs import random_arguments, random_graph
 
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.ir.build import Builder
-from fluxc.compiler.ir.dims import dim
+from fluxc.compiler.ir.dims import dim, evaluate_size
 from fluxc.compiler.ir.interp import round_to
 from fluxc.compiler.ir.types import TensorType, bf16, bool_, f16, f32, f64, i32, i64, u8
 from fluxc.compiler.kernels.kernel import Contract, Nest
@@ -73,7 +73,7 @@ def arrays(graph, seed=0, **sizes):
     rng = np.random.default_rng(seed)
     made = []
     for p in graph.params:
-        shape = tuple(s if isinstance(s, int) else sizes[str(s)] for s in p.type.shape)
+        shape = tuple(evaluate_size(s, sizes) for s in p.type.shape)
         dtype = p.type.dtype
         if dtype.is_float:
             made.append(round_to(rng.uniform(-1, 1, shape), dtype))
@@ -305,6 +305,15 @@ def test_transposed_and_reshaped_operands_are_read_in_place():
     y = g.contract(a, flat, batch_a=(), batch_b=(), over_a=(0,), over_b=(0,))
     program = check(g.done(y), arrays(g.done(y), n=7))
     assert kinds(program) == [Contract]
+
+
+def test_a_reshape_by_named_sizes_does_not_join_what_it_cannot_follow():
+    """[2, 2 * n, n] as [4, n, n]: which point of the product is read is not known to be its own."""
+    g = G()
+    q, k = g.param(f32, 2, 2 * n, 64), g.param(f32, 2, n, 64)
+    y = g.contract(q, k, batch_a=(0,), batch_b=(0,), over_a=(2,), over_b=(2,))
+    graph = g.done(g.times(g.reshape(y, shape=(4, n, n)), 0.5))
+    check(graph, arrays(graph, n=5))
 
 
 @pytest.mark.parametrize("rows", [1, 2])

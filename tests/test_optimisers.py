@@ -508,11 +508,41 @@ def test_a_rule_of_one_s_own():
         call(entry, values, g)
         np.testing.assert_allclose(values["w"], x, rtol=1e-10)
 
-    class Forgetful(optim.Rule):
-        def step(self, u):
-            return u.slot("v")
 
-    with pytest.raises(fx.TraceError, match="Forgetful keeps nothing named 'v'"):
+class Wrong(optim.Rule):
+    """A rule whose step is a function of the update."""
+
+    def __init__(self, f):
+        super().__init__({"lr": 0.1}, f=f)
+
+    def step(self, u):
+        return self.options["f"](u)
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda u: u.slot("v"), "Wrong keeps nothing named 'v'"),
+        (lambda u: u.keep("v", u.g), "Wrong keeps nothing named 'v'"),
+        (lambda u: u["rho"] * u.g, "Wrong has no hyper-parameter 'rho'\n +expected: +lr"),
+        (lambda u: u.g.sum(), "a step of Wrong has another shape"),
+        (lambda _: None, "NoneType"),
+        (lambda u: u.g / undefined, "name 'undefined' is not defined"),  # noqa: F821
+    ],
+)
+def test_mistakes_in_rules_of_one_s_own(f, message):
+    """Each is reported at the user's own line."""
+    with pytest.raises(fx.FluxcError, match=message) as caught:
+        made(Wrong(f), parameter())
+    assert caught.value.loc.file == __file__
+
+
+def test_a_rule_that_forgets_a_parameter():
+    class Forgetful(optim.Rule):
+        def steps(self, updates):
+            return [u.g for u in updates[1:]]
+
+    with pytest.raises(fx.TraceError, match=r"Forgetful\.steps returns 0 steps of 1 parameters"):
         made(Forgetful({}), parameter())
 
 

@@ -26,6 +26,14 @@ model = nn.Chain(nn.Dense(6, 16, fx.relu), nn.Dense(16, 3))
 def predict(x: fx.f32["batch", 6]):
     return fx.softmax(model(x), axis=-1)
 
+@fx.export
+def double(x: fx.f32["batch", 6]):
+    return x + x, x
+
+@fx.export
+def loss(x: fx.f32["batch", 6], y: fx.i32["batch"]):
+    return losses.logitcrossentropy(model(x), y)
+
 @fx.export(optimizer=optim.Adam(1e-2))
 def train_step(x: fx.f32["batch", 6], y: fx.i32["batch"]):
     return losses.logitcrossentropy(model(x), y)
@@ -137,10 +145,11 @@ def printed(result):
 
 
 def test_training_reports_what_it_validates(folder):
-    held = printed(fluxc(*VALIDATED, "--holdout", "0.2", cwd=folder))
+    by = ("--evaluate", "predict")
+    held = printed(fluxc(*VALIDATED, "--holdout", "0.2", *by, cwd=folder))
     assert set(held) == {"loss", "validation_accuracy"}
     assert held["validation_accuracy"] > 0.5
-    same = printed(fluxc(*VALIDATED, "--validate", "data.npz", "--evaluate", "predict", cwd=folder))
+    same = printed(fluxc(*VALIDATED, "--validate", "data.npz", *by, cwd=folder))
     assert same["validation_accuracy"] > 0.5
     assert same["loss"] == printed(fluxc(*VALIDATED, cwd=folder))["loss"], "data are only looked at"
 
@@ -158,6 +167,19 @@ def test_training_goes_on_from_its_checkpoint(folder, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_training_writes_a_log_for_tensorboard(folder, tmp_path):
+    pytest.importorskip("tensorboardX", reason="needs fluxc[tensorboard]")
+    assert fluxc(*VALIDATED, "--log", tmp_path / "logs", cwd=folder).returncode == 0
+    (file,) = (tmp_path / "logs").iterdir()
+    assert b"epoch/loss" in file.read_bytes()
+
+
+def test_training_reports_the_number_that_an_entry_returns(folder):
+    options = ("--holdout", "0.2", "--evaluate", "loss")
+    found = printed(fluxc(*VALIDATED, *options, cwd=folder))
+    assert set(found) == {"loss", "validation_loss"}
+
+
 WRONG_USAGE = {
     "both": ("--validate", "data.npz", "--holdout", "0.1"),
     "all held out": ("--holdout", "1"),
@@ -172,6 +194,8 @@ def test_options_that_need_others_are_wrong_usage(case, folder):
 
 
 WRONG_EVALUATION = {
+    "one of two": ((), "which entry to evaluate by is not said"),
+    "no metric": (("--evaluate", "double"), "no metric is known for double"),
     "unknown": (("--evaluate", "learn"), "cannot evaluate by 'learn'"),
     "a training step": (("--evaluate", "fixed_step"), "cannot evaluate by 'fixed_step'"),
 }

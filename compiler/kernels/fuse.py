@@ -238,7 +238,15 @@ class Fuser:
         if k.flatten(read.index, shape) is not k.flatten(work.out, own):
             return False
         index = k.unflatten(k.flatten(coords, shape), own)
-        return all(place.setdefault(axis, e) is e for axis, e in zip(work.axes, index, strict=True))
+        trial = place | dict(zip(work.axes, index, strict=True))
+        if any(trial[axis] is not e for axis, e in place.items()):
+            return False
+        # With named sizes the way there and back need not simplify.
+        back = k.substitute(read.index, trial)
+        if any(x is not y for x, y in zip(back, coords, strict=True)):
+            return False
+        place.update(trial)
+        return True
 
     def _complete(
         self, work: Work, group: Group, place: dict[Axis, Expr]

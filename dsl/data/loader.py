@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluxc.compiler.errors import FluxcError
-from fluxc.data.observations import Seed, generator, getobs, numobs, parts_of
+from fluxc.data.observations import Seed, getobs, numobs, parts_of
 from fluxc.data.views import getbatch
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class DataLoader:
         buffer: bool = False,
         seed: Seed = 0,
     ) -> None:
-        if isinstance(batchsize, bool) or (batchsize < 1 and batchsize != -1):
+        whole = hasattr(batchsize, "__index__") and not isinstance(batchsize, bool)
+        if not whole or (batchsize < 1 and batchsize != -1):
             raise FluxcError(
                 "a batch has at least one observation",
                 expected="batchsize >= 1, or -1 for no batches",
@@ -69,7 +70,9 @@ class DataLoader:
         numobs(data)
         self.data, self.batchsize, self.shuffle, self.partial = data, batchsize, shuffle, partial
         self.collate, self.prefetch, self.buffer = collate, prefetch, buffer
-        self.seed = seed if isinstance(seed, int) else int(generator(seed).integers(2**63))
+        if isinstance(seed, np.random.Generator):
+            seed = int(seed.integers(2**63))
+        self.seed = int(seed)
         self._epoch, self._position, self._next, self._resumes = 0, 0, 0, False
 
     def __len__(self) -> int:

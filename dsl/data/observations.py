@@ -166,6 +166,8 @@ def together(data: Any, indices: np.ndarray) -> Any:
     if found is not None:
         parts, rebuild = found
         return rebuild([together(part, indices) for part in parts])
+    if isinstance(data, np.ndarray):  # the way that is taken most, so nothing is checked twice
+        return np.asarray(data.take(indices, axis=0))
     if is_array(data):
         return _rows(data, indices)
     if isinstance(data, Container):

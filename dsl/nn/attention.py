@@ -11,9 +11,9 @@ from fluxc.module import Module, Param, State
 from fluxc.nn.basic import Dense
 from fluxc.nn.checks import checked_size, count, float_input
 from fluxc.nn.dropout import Dropout
-from fluxc.ops.attention import attention_weights
+from fluxc.ops.attention import attended
 from fluxc.tensor import Tensor, TensorLike, as_tensor
-from fluxc.trace import fail
+from fluxc.trace import fail, training
 
 if TYPE_CHECKING:
     from fluxc.types import DTypeLike
@@ -162,11 +162,14 @@ class MultiHeadAttention(Module):
         v = k if v is None else v
         self._check_input(q, k, v)
         heads = self._heads(q, k, v, position, 0)
-        weights = attention_weights(
-            *heads[:2], bias, mask, causal=causal, window=self.window, position=position,
-            dropout=self.attn_drop,
+        y, alpha = attended(
+            *heads, bias, mask, causal=causal, window=self.window, position=position,
+            dropout=self._dropout(),
         )  # fmt: skip
-        return self.out_proj(ops.merge_heads(weights.means(heads[2]))), weights.alpha()
+        return self.out_proj(ops.merge_heads(y)), alpha
+
+    def _dropout(self) -> Dropout | None:
+        return self.attn_drop if training() and self.attn_drop.p else None
 
     def step(
         self,
@@ -194,7 +197,7 @@ class MultiHeadAttention(Module):
             kept = keys, values = appended(cache, k, v, position)
         y = ops.attention(
             q, keys, values, bias, mask, causal=True, window=self.window, position=position,
-            dropout=self.attn_drop,
+            dropout=self._dropout(),
         )  # fmt: skip
         return self.out_proj(ops.merge_heads(y)), kept
 

@@ -44,9 +44,10 @@ class WeightNorm(Module):
     """
 
     def __init__(self, layer: Callable[..., Any], which: str = "weight", *, dims: Any = -1) -> None:
-        v = getattr(layer, which, None)
+        own: dict[str, Any] = vars(layer) if isinstance(layer, Module) else {}
+        v = own.get(which)
         if not isinstance(v, Param):
-            names = [n for n, p in vars(layer).items() if isinstance(p, Param)]
+            names = [n for n, p in own.items() if isinstance(p, Param)]
             fail(
                 TraceError,
                 f"WeightNorm: {function_name(layer)} has no parameter {which!r}",
@@ -67,13 +68,19 @@ class WeightNorm(Module):
         return normal_axes(self.dims, v.ndim)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        v = as_tensor(getattr(self.layer, self.which))
+        v = as_tensor(vars(self.layer)[self.which])
         wide = widened(v)
         squares = ops.sum(wide * wide, self.axes_of(v), keepdims=True)
         factor = as_tensor(self.g, wide.dtype) * ops.rsqrt(squares + ops.finfo(wide.dtype).eps)
         bare = copy.copy(self.layer)
         vars(bare)[self.which] = as_tensor(wide * factor, v.dtype)
         return bare(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What only the layer has, such as a cell's `initialstates`."""
+        if name.startswith("__") or "layer" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.layer, name)
 
     def children(self) -> list[tuple[str, Any]]:
         return [("", self.layer), ("g", self.g)]
@@ -131,7 +138,7 @@ def remove_weight_norms(model: Any, values: Mapping[str, Any] | None = None) -> 
     found = {name: np.asarray(value) for name, value in values.items()}
     old = {id(leaf): name for name, leaf in walk(model)}
     for wrapper in (m for m in modules(model) if isinstance(m, WeightNorm)):
-        v = getattr(wrapper.layer, wrapper.which)
+        v = vars(wrapper.layer)[wrapper.which]
         names = old[id(wrapper.g)], old[id(v)]
         for name in names:
             if name not in found:

@@ -11,6 +11,7 @@ from fluxc.ops import (
     elementwise,
     index,
     layout,
+    masks,
     noise,
     normalisation,
     numbers,
@@ -19,6 +20,7 @@ from fluxc.ops import (
     patches,
     patterns,
     pooling,
+    positions,
     resample,
     sample,
     spatial,
@@ -40,6 +42,7 @@ from fluxc.ops.einsum import *  # noqa: F403
 from fluxc.ops.elementwise import *  # noqa: F403
 from fluxc.ops.index import *  # noqa: F403
 from fluxc.ops.layout import *  # noqa: F403
+from fluxc.ops.masks import *  # noqa: F403
 from fluxc.ops.noise import *  # noqa: F403
 from fluxc.ops.normalisation import *  # noqa: F403
 from fluxc.ops.numbers import *  # noqa: F403
@@ -48,6 +51,7 @@ from fluxc.ops.padding import *  # noqa: F403
 from fluxc.ops.patches import *  # noqa: F403
 from fluxc.ops.patterns import *  # noqa: F403
 from fluxc.ops.pooling import *  # noqa: F403
+from fluxc.ops.positions import *  # noqa: F403
 from fluxc.ops.reduce import *  # noqa: F403
 from fluxc.ops.resample import *  # noqa: F403
 from fluxc.ops.sample import *  # noqa: F403
@@ -73,6 +77,8 @@ FAMILIES = (
     einsum_family,
     convolution,
     attention_family,
+    masks,
+    positions,
     normalisation,
     noise,
     pooling,

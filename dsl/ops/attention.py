@@ -1,4 +1,4 @@
-"""Attention over tensors: the general form, Flux's form, masks, and rotated positions."""
+"""Attention over tensors: the general form and Flux's."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from fluxc.compiler.errors import DTypeError, ShapeError
 from fluxc.compiler.ir import types as ir
-from fluxc.compiler.ir.dims import Dim, largest
-from fluxc.ops.create import arange
+from fluxc.compiler.ir.dims import largest, product, size_bounds
 from fluxc.ops.einsum import einsum
-from fluxc.ops.elementwise import as_float, cos, exp, rsqrt, sin, where
-from fluxc.ops.layout import concatenate, expand_dims, stack, swapaxes
+from fluxc.ops.elementwise import as_float, exp, rsqrt, where
+from fluxc.ops.layout import expand_dims, swapaxes
+from fluxc.ops.masks import check_broadcasts, check_mask, near
 from fluxc.ops.reduce import max, stop_gradient, sum
 from fluxc.tensor import (
     Tensor,
     TensorLike,
     as_tensor,
+    broadcast,
+    broadcast_shapes,
     cast,
     common_dtype,
     promote,
@@ -31,9 +33,12 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
 
 __all__ = [
-    "attention", "dot_product_attention", "dot_product_attention_scores", "make_causal_mask",
-    "merge_heads", "rotary", "sinusoidal", "split_heads",
+    "attention", "dot_product_attention", "dot_product_attention_scores", "merge_heads",
+    "split_heads",
 ]  # fmt: skip
+
+
+_MANY = 1 << 16  # weights of a head whose products are worth a launch of their own
 
 
 def attention(
@@ -48,6 +53,7 @@ def attention(
     position: TensorLike = 0,
     scale: TensorLike | None = None,
     dropout: Callable[[Tensor], Tensor] | None = None,
+    by_head: bool | None = None,
 ) -> Tensor:
     """softmax(scale * q @ k.T + bias) @ v, head by head.  PyTorch's scaled_dot_product_attention.
 
@@ -64,15 +70,22 @@ def attention(
               for all or one for each element of the batch, [...].  0 aligns them as PyTorch does.
     scale     1 / sqrt(d) by default.
     dropout   is applied to the weights, such as nn.Dropout(0.1).
+    by_head   computes one head of keys after another, so that the weights of one alone lie in
+              memory, in the gradient too, which computes them again.  By default where a head is
+              known to have 65536 weights or more: they then stay in a core's cache.
     A query that sees no key, by masks or by a bias of -inf, has zeros as its result, and its
     gradients are 0.  16-bit floats are computed in f32.
     Errors    ShapeError where sizes differ, DTypeError for a mask that is not bool.
     """
-    weights = attention_weights(
-        q, k, bias, mask, causal=causal, window=window, position=position, scale=scale,
-        dropout=dropout,
-    )  # fmt: skip
-    return weights.means(v)
+    options: dict[str, Any] = {
+        "causal": causal,
+        "window": window,
+        "scale": scale,
+        "dropout": dropout,
+    }
+    if _is_by_head(by_head, q, k):
+        return _by_head(q, k, v, bias, mask, position, options)
+    return attention_weights(q, k, bias, mask, position=position, **options).means(v)
 
 
 def dot_product_attention(
@@ -96,9 +109,9 @@ def dot_product_attention(
     Errors   ShapeError where heads do not divide the features.
     """
     shared = nheads if nkvheads is None else nkvheads
-    heads = split_heads(q, nheads), split_heads(k, shared)
-    weights = attention_weights(*heads, bias, mask, **options)
-    return merge_heads(weights.means(split_heads(v, shared))), weights.alpha()
+    heads = split_heads(q, nheads), split_heads(k, shared), split_heads(v, shared)
+    y, alpha = attended(*heads, bias, mask, **options)
+    return merge_heads(y), alpha
 
 
 def dot_product_attention_scores(
@@ -143,15 +156,19 @@ def merge_heads(x: TensorLike) -> Tensor:
     return x.reshape((*x.shape[:-2], x.shape[-2] * x.shape[-1]))
 
 
-def make_causal_mask(x: TensorLike, axis: int = -2) -> Tensor:
-    """Bools [len, len], true where key j <= query i: a query sees what is not after it.
-
-    x     a tensor [..., len, features] whose `axis` is the sequence, or the length itself.
-    `attention(..., causal=True)` needs no mask.
-    """
-    length = x if isinstance(x, int | Dim) else as_tensor(x).shape[axis]
-    places = arange(length)
-    return places <= expand_dims(places, 1)
+def attended(
+    q: TensorLike,
+    k: TensorLike,
+    v: TensorLike,
+    bias: TensorLike | None,
+    mask: TensorLike | None,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
+    """`attention` and its weights, of which either may be left unused at no cost."""
+    weights = attention_weights(q, k, bias, mask, **options)
+    if options.get("dropout") is not None:  # both drop the same weights
+        return weights.means(v), weights.alpha()
+    return attention(q, k, v, bias, mask, **options), weights.alpha()
 
 
 def attention_weights(
@@ -171,16 +188,16 @@ def attention_weights(
     wide = ir.f32 if met.bits == 16 else met
     queries, keys = as_tensor(q, wide), as_tensor(k, wide)
     groups = _groups(queries, keys)
-    products = _by_heads("...gqd,...kd->...gqk", _apart(queries, groups), keys, groups)
+    products = _products("...gqd,...kd->...gqk", _apart(queries, groups), keys, groups)
     logits = products * _factor(scale, queries)
-    seen = _near(logits.shape[-2:], queries.shape[:-3], causal, window, position)
+    seen = near(logits.shape[-2:], queries.shape[:-3], causal, window, position)
     if bias is not None:
         added = as_tensor(bias, wide)
-        _check_broadcasts(added, logits, groups, "bias")
+        check_broadcasts(added, logits, groups, "bias")
         logits = logits + _apart(added, groups)
     if mask is not None:
         given = as_tensor(mask)
-        _check_mask(given, logits, groups)
+        check_mask(given, logits, groups)
         seen = given if seen is None else seen & given
     if seen is not None:
         logits = where(_apart(seen, groups), logits, -math.inf)
@@ -209,16 +226,9 @@ class AttentionWeights:
     def means(self, v: TensorLike) -> Tensor:
         """The weighted means of values [..., kv_heads, kv_len, d]."""
         values = as_float(v)
-        heads = self.e.shape[:-2] if self.groups == 1 else self.e.shape[:-3]
-        fits = values.ndim == len(heads) + 2 and values.shape[-2] == self.e.shape[-1]
-        if not fits or values.shape[-3:-2] != heads[-1:]:
-            fail(
-                ShapeError,
-                "attention: the values do not fit the keys",
-                expected=f"[..., {', '.join(map(str, (*heads[-1:], self.e.shape[-1])))}, d]",
-                got=str(values.type),
-            )
-        means = _by_heads("...gqk,...kd->...gqd", self.e, values, self.groups) / self.total
+        lead = self.e.shape[:-2] if self.groups == 1 else self.e.shape[:-3]
+        _check_values(values, (*lead, self.e.shape[-1]))
+        means = _products("...gqk,...kd->...gqd", self.e, values, self.groups) / self.total
         return cast(_together(means, self.groups), promote(self.dtype, values.type.dtype))
 
     def alpha(self) -> Tensor:
@@ -226,7 +236,18 @@ class AttentionWeights:
         return cast(_together(self.e / self.total, self.groups), self.dtype)
 
 
-def _by_heads(pattern: str, x: Tensor, y: Tensor, groups: int) -> Tensor:
+def _check_values(v: Tensor, keys: tuple[Size, ...]) -> None:
+    """The values are as many as the keys [..., kv_heads, kv_len]; batches may broadcast."""
+    if v.ndim != len(keys) + 1 or v.shape[-3:-1] != keys[-2:]:
+        fail(
+            ShapeError,
+            "attention: the values do not fit the keys",
+            expected=f"[..., {', '.join(map(str, keys[-2:]))}, d]",
+            got=str(v.type),
+        )
+
+
+def _products(pattern: str, x: Tensor, y: Tensor, groups: int) -> Tensor:
     """Products head by head, where `groups` heads of x, axis g of the pattern, share one of y."""
     if groups != 1:
         return einsum(pattern, x, y)
@@ -248,6 +269,66 @@ def _together(x: Tensor, groups: int) -> Tensor:
         return x
     *lead, heads, _, m, n = x.shape
     return x.reshape((*lead, heads * groups, m, n))
+
+
+def _is_by_head(asked: bool | None, q: TensorLike, k: TensorLike) -> bool:
+    rows, columns = as_tensor(q).shape, as_tensor(k).shape
+    if len(rows) < 3 or len(columns) < 3:
+        return False
+    return size_bounds(rows[-2] * columns[-2])[0] >= _MANY if asked is None else asked
+
+
+def _by_head(
+    q: TensorLike,
+    k: TensorLike,
+    v: TensorLike,
+    bias: TensorLike | None,
+    mask: TensorLike | None,
+    position: TensorLike,
+    options: dict[str, Any],
+) -> Tensor:
+    """`attention`, head by head of the keys."""
+    from fluxc.control import scan
+
+    queries, keys, values = as_tensor(q), as_tensor(k), as_tensor(v)
+    groups = _groups(queries, keys)
+    _check_values(values, keys.shape[:-1])
+    batch = broadcast_shapes(*(x.shape[:-3] for x in (queries, keys, values)))
+    heads, shared = queries.shape[-3], keys.shape[-3]
+    count, row = product((*batch, shared)), () if groups == 1 else (groups,)
+
+    def each(x: Tensor) -> Tensor:
+        """[..., heads, m, n] or [..., 1, m, n] -> [count, groups, m, n]."""
+        tail = x.shape[-2:]
+        return broadcast(x, (*batch, heads, *tail)).reshape((count, *row, *tail))
+
+    def each_shared(x: Tensor) -> Tensor:
+        """[..., kv_heads, m, n] -> [count, 1, m, n]."""
+        one, tail = (1,) * len(row), x.shape[-2:]
+        return broadcast(x, (*batch, shared, *tail)).reshape((count, *one, *tail))
+
+    own: dict[str, Any] = {}  # a part for each step
+    same: dict[str, Any] = dict(options)  # what is one for all heads
+    for name, given in (("bias", bias), ("mask", mask)):
+        if given is not None:
+            x = as_tensor(given)
+            if any(s != 1 for s in x.shape[:-2]):
+                own[name] = each(x)
+            else:
+                same[name] = x.reshape(x.shape[-2:])
+    at = as_tensor(position)
+    if at.ndim:
+        own["position"] = broadcast(expand_dims(at, -1), (*batch, shared)).reshape((count,))
+    else:
+        same["position"] = position
+
+    def step(carry: Any, x: Any) -> Any:
+        q, k, v, own = x
+        return carry, attention(q, k, v, **own, **same, by_head=False)
+
+    xs = each(queries), each_shared(keys), each_shared(values), own
+    y: Tensor = scan(step, (), xs, remat=True)[1]
+    return y.reshape((*batch, heads, *y.shape[-2:]))
 
 
 def _factor(scale: TensorLike | None, q: Tensor) -> TensorLike:
@@ -296,146 +377,3 @@ def _groups(q: Tensor, k: Tensor) -> int:
             got=f"{q.type}, {k.type}",
         )
     return heads // shared
-
-
-def _check_broadcasts(x: Tensor, logits: Tensor, groups: int, what: str) -> None:
-    *lead, m, n = logits.shape
-    wanted = (*lead, m, n) if groups == 1 else (*lead[:-2], lead[-2] * groups, m, n)
-    paired = zip(reversed(x.shape), reversed(wanted), strict=False)
-    if x.ndim > len(wanted) or any(s not in (1, t) for s, t in paired):
-        fail(
-            ShapeError,
-            f"attention: the {what} does not broadcast to the logits",
-            expected=f"[..., heads, q_len, kv_len] = {logits.type.with_shape(*wanted)}",
-            got=str(x.type),
-        )
-
-
-def _check_mask(mask: Tensor, logits: Tensor, groups: int) -> None:
-    if mask.type.dtype != ir.bool_:
-        fail(
-            DTypeError,
-            "attention: a mask says which keys are seen",
-            expected="bool",
-            got=str(mask.type),
-            hint="mask != 0; floats that are added are a bias",
-        )
-    _check_broadcasts(mask, logits, groups, "mask")
-
-
-def _near(
-    size: tuple[Size, ...],
-    batch: tuple[Size, ...],
-    causal: bool,
-    window: int | None,
-    position: TensorLike,
-) -> Tensor | None:
-    """Which keys causal and window let a query see, or None where they let all."""
-    if window is not None and (isinstance(window, bool) or window < 1):
-        fail(ShapeError, f"attention: window={window!r}", expected="an integer >= 1")
-    if not causal and window is None:
-        return None
-    rows, columns = size
-    query = expand_dims(places(position, rows, batch), -1)
-    key = arange(columns)
-    seen = key <= query if causal else None
-    if window is not None:
-        after = key > query - window
-        seen = after & (key < query + window if seen is None else seen)
-    return seen
-
-
-def places(position: TensorLike, length: Size, batch: tuple[Size, ...]) -> Tensor:
-    """position, position + 1, ...: [length]; of one position for each of the batch [..., 1, len].
-
-    Errors  ShapeError unless the position is one integer, or those of the batch.
-    """
-    first = as_tensor(position)
-    if not first.type.dtype.is_integer or (first.ndim and first.shape != batch):
-        sizes = ", ".join(map(str, batch))
-        fail(
-            ShapeError,
-            "a position is an integer, or one for each element of the batch",
-            expected=f"i32[] or i32[{sizes}]",
-            got=str(first.type),
-        )
-    steps = arange(length)
-    if isinstance(position, int) and position == 0:
-        return steps
-    first = cast(first, ir.i32)
-    return steps + (expand_dims(first, (-2, -1)) if first.ndim else first)
-
-
-# Positions.
-
-
-def _angles(places: Tensor, count: int, base: float, dtype: ir.DType) -> Tensor:
-    """places[..., i] * base**(-j / count) for j = 0 .. count - 1."""
-    rates = exp(arange(count).astype(dtype) * (-math.log(base) / count))
-    return expand_dims(cast(places, dtype), -1) * rates
-
-
-def rotary(
-    x: TensorLike,
-    position: TensorLike = 0,
-    *,
-    base: float = 10000.0,
-    size: int | None = None,
-    interleaved: bool = False,
-) -> Tensor:
-    """Pairs of features turned by angles that grow with the position: products of a turned query
-    and key depend on the distance of their positions alone (RoPE, Su et al. 2021).
-
-        y[2p] = x[2p] cos(a) - x[2p+1] sin(a),  y[2p+1] = x[2p] sin(a) + x[2p+1] cos(a),
-        a = place * base**(-2p / size)
-
-    Shapes       x [..., heads, len, d] or [..., len, d] -> the same.
-    position     of the first row: an integer, or one for each element of the batch.
-    size         how many features, from the first, are turned; all by default.
-    interleaved  pairs are neighbours, as in the formula; else feature p and p + size / 2 are a
-                 pair, as in Llama and GPT-NeoX.
-    Angles are computed in f32 at least.
-    Errors       ShapeError if the size is odd, or more than d.
-    """
-    x = as_float(x)
-    d = x.shape[-1] if x.ndim >= 2 else None
-    turned = d if size is None else size
-    if not isinstance(d, int) or not isinstance(turned, int) or turned % 2 or not 0 < turned <= d:
-        fail(
-            ShapeError,
-            f"rotary: {turned} features cannot be turned in pairs",
-            expected="[..., len, d], an even size of at most d",
-            got=str(x.type),
-        )
-    wide = ir.f32 if x.type.dtype.bits == 16 else x.type.dtype
-    at = places(position, x.shape[-2], x.shape[:-3])
-    angle = _angles(at, turned // 2, base, wide)
-    part = cast(x[..., :turned], wide)
-    y = cast(_turned(part, cos(angle), sin(angle), interleaved=interleaved), x.type.dtype)
-    return y if turned == d else concatenate([y, x[..., turned:]], -1)
-
-
-def _turned(x: Tensor, c: Tensor, s: Tensor, *, interleaved: bool) -> Tensor:
-    half = x.shape[-1] // 2
-    if not interleaved:
-        a, b = x[..., :half], x[..., half:]
-        return concatenate([a * c - b * s, a * s + b * c], -1)
-    pairs = x.reshape((*x.shape[:-1], half, 2))
-    a, b = pairs[..., 0], pairs[..., 1]
-    return stack([a * c - b * s, a * s + b * c], -1).reshape(x.shape)
-
-
-def sinusoidal(
-    length: Size, size: int, position: TensorLike = 0, *, base: float = 10000.0
-) -> Tensor:
-    """sin and cos of each place at `size / 2` rates, one after the other (Vaswani et al. 2017).
-
-        y[i, 2j] = sin(place * base**(-2j / size)),  y[i, 2j + 1] = cos(the same)
-
-    Shapes    [length, size] in f32, place i = position + i.
-    Errors    ShapeError if the size is odd.
-    """
-    if size % 2 or size < 2:
-        fail(ShapeError, f"sinusoidal: size {size}", expected="an even size")
-    angle = _angles(places(position, length, ()), size // 2, base, ir.f32)
-    return stack([sin(angle), cos(angle)], -1).reshape((*angle.shape[:-1], size))

@@ -107,6 +107,12 @@ class Update:
     def __getitem__(self, name: str) -> Tensor:
         """A hyper-parameter in the gradient's dtype."""
         hypers = self.stage.rule.hypers
+        if name not in hypers:
+            fail(
+                TraceError,
+                f"{type(self.stage.rule).__name__} has no hyper-parameter {name!r}",
+                expected=", ".join(hypers) or "a name given to Rule.__init__",
+            )
         value = hyper_value(self.trace, self.stage.hyper(name), hypers[name], self._count)
         return cast(value, self.g.type.dtype)
 
@@ -156,9 +162,20 @@ class Update:
         ready = test if self.ready is None else self.ready & test
         return replace(self, ready=ready, counter=f"{self.counter}{gate}.")
 
-    def stepping(self, step: Tensor) -> Update:
-        """The update with what a rule made of its gradient."""
-        return replace(self, g=cast(step, self.g.type.dtype))
+    def stepping(self, step: TensorLike) -> Update:
+        """The update with what a rule made of its gradient.
+
+        Errors  ShapeError if it has another shape.
+        """
+        g = as_tensor(step, self.g.type.dtype)
+        if g.shape != self.g.shape:
+            fail(
+                ShapeError,
+                f"a step of {type(self.stage.rule).__name__} has another shape than its parameter",
+                expected=str(self.g.type),
+                got=str(g.type),
+            )
+        return replace(self, g=g)
 
 
 def hyper_value(
@@ -245,6 +262,11 @@ class Rule:
     def advance(self, updates: list[Update]) -> list[Update]:
         """The updates as the next rule sees them."""
         steps = self.steps(updates)
+        if len(steps) != len(updates):
+            name = type(self).__name__
+            fail(
+                TraceError, f"{name}.steps returns {len(steps)} steps of {len(updates)} parameters"
+            )
         return [u.stepping(step) for u, step in zip(updates, steps, strict=True)]
 
     def flat(self, group: str, names: dict[Any, str]) -> Iterator[tuple[Rule, str, dict[Any, str]]]:

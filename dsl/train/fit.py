@@ -71,17 +71,9 @@ def fit(
     """
     if isinstance(checkpoint, str | Path):
         checkpoint = Checkpoint(checkpoint)
-    check_batches(data)
     evaluations = [evaluate] if isinstance(evaluate, Evaluation) else list(evaluate)
-    for e in evaluations:
-        check_batches(e.data)
-    once = [d for d in (data, *(e.data for e in evaluations)) if isinstance(d, Iterator)]
-    if once and (epochs > 1 or checkpoint is not None):
-        raise FluxcError(
-            "an iterator gives its batches once",
-            expected="data that every epoch can begin anew",
-            hint="a DataLoader, or list(batches)",
-        )
+    for batches in (data, *(e.data for e in evaluations)):
+        _check(batches, once=epochs <= 1 and checkpoint is None)
     model = getattr(step, "__self__", None) if model is None else model
     if checkpoint is not None and not hasattr(model, "save"):
         raise FluxcError(
@@ -108,6 +100,16 @@ def fit(
             for c in callbacks:
                 getattr(c, "close", lambda: None)()
     return run.history
+
+
+def _check(batches: Iterable[Any], *, once: bool) -> None:
+    check_batches(batches)
+    if isinstance(batches, Iterator) and not once:
+        raise FluxcError(
+            "an iterator gives its batches once",
+            expected="data that every epoch can begin anew",
+            hint="a DataLoader, or list(batches)",
+        )
 
 
 class _NotFinite(Exception):
