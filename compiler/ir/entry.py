@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.graph import Graph, Loc
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["Entry", "Export", "ModelSpec", "Storage"]
+__all__ = ["Entry", "Export", "Limit", "ModelSpec", "Storage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,17 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """The bytes of scratch memory that a call may take where named sizes have these values.
+
+    A size without one has the largest value of its range.
+    """
+
+    bytes: int
+    sizes: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One exported function.
 
@@ -58,6 +69,7 @@ class Entry:
                  ("tuple" | "list", [trees]) and ("dict", {key: tree}), as JSON has it.
     training:    whether it was traced in training mode.
     forward:     the traced program before differentiation, where it differs from `graph`.
+    memory:      what its scratch memory must fit in, if anything was said.
     """
 
     name: str
@@ -69,6 +81,7 @@ class Entry:
     output_tree: Any = "leaf"
     training: bool = False
     forward: Graph | None = None
+    memory: Limit | None = None
     loc: Loc | None = None
 
 

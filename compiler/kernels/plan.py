@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.dims import Symbol, product, size_symbols, symbol_size
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.kernels.schedule import Target
     from fluxc.compiler.kernels.scope import Step
 
-__all__ = ["plan"]
+__all__ = ["Life", "Moment", "Survey", "plan", "survey"]
 
 _REGION = 64  # launches in one parallel region, at most
 
@@ -56,6 +56,45 @@ def plan(entry: Entry, target: Target) -> Program:
     Errors  Unsupported where the graph holds what no kernel computes.
     """
     return _Plan(entry, target).program()
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Scratch memory of a program: the values of the entry's graph that lie in it, its bytes, and
+    the first and the last moment at which its contents matter."""
+
+    values: tuple[Value, ...]
+    bytes: Size
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A launch or control flow of the entry's own graph: when it runs, and what it makes."""
+
+    first: int
+    last: int
+    makes: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A program and what its memory is used for.
+
+    stored: the values that lie in memory, each whole; all others are computed where they are read.
+    """
+
+    program: Program
+    stored: frozenset[Value]
+    lives: tuple[Life, ...]
+    moments: tuple[Moment, ...]
+
+
+def survey(entry: Entry, target: Target) -> Survey:
+    """The program of an entry, and what its memory is used for."""
+    made = _Plan(entry, target)
+    return made.survey(made.program())
 
 
 class _Plan:
@@ -91,6 +130,7 @@ class _Plan:
         depths = self._depths()
         before, now = (_Order(self.memory, depths, steps) for steps in (prepare, run))
         prepare_arena, arena = self._arena(before), self._arena(now)
+        self.order = now
         assert isinstance(prepare_arena, int)
         self.launches = self._launches([*walk_steps(prepare), *walk_steps(run)])
         return Program(
@@ -169,6 +209,23 @@ class _Plan:
         for b, offset in offsets.items():
             self.places[b] = ArenaAt(offset)
         return total
+
+    def survey(self, program: Program) -> Survey:
+        named: dict[Buffer, list[Value]] = {}
+        for value, b in self.scope.works.buffers.items():
+            named.setdefault(self.memory.whole(b), []).append(value)
+        lives = [
+            Life(tuple(named.get(b, ())), product(b.shape) * b.dtype.itemsize, first, last)
+            for b, (first, last) in self.order.lives().items()
+            if isinstance(self.places.get(b), ArenaAt)
+        ]
+        values = {b: v for v, b in self.scope.works.buffers.items()}
+        moments = [
+            Moment(first, last, tuple(values[b] for b in made if b in values))
+            for first, last, made in self.order.moments
+        ]
+        stored = frozenset((*self.scope.works.memory, *self.scope.fuser.stored))
+        return Survey(program, stored, tuple(lives), tuple(moments))
 
     def _place(self, b: Buffer) -> Place:
         b = self.memory.root(b)
@@ -287,6 +344,7 @@ class _Order:
         self.memory, self.depths = memory, depths
         self.uses: dict[Buffer, list[int | Control]] = {}
         self.spans: dict[Control, tuple[int, int]] = {}
+        self.moments: list[tuple[int, int, tuple[Buffer, ...]]] = []  # of steps outside of loops
         self.now = 0
         self.regions = regions(memory, steps)
         self._visit(self.regions, ())
@@ -294,12 +352,15 @@ class _Order:
     def _visit(self, found: Sequence[Sequence[Step]], around: tuple[Control, ...]) -> None:
         for region in found:
             self.now += 1
+            begin = self.now
             for step in region:
                 if isinstance(step, Run):
                     for b in step.kernel.buffers:
                         self._use(b, around)
                 else:
                     self._visit_control(step, around)
+                if not around:
+                    self.moments.append((begin, self.now, step.writes))
 
     def _visit_control(self, c: Control, around: tuple[Control, ...]) -> None:
         begin = self.now

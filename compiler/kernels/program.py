@@ -186,6 +186,7 @@ class Program:
     run:         steps of every call.
     index_ranges: for each input, (low, high) where its values are used as indices and must lie in
                  low <= v < high; else None.
+    recomputed:  values that are computed a second time rather than kept, in words.
     """
 
     name: str
@@ -201,3 +202,4 @@ class Program:
     run: tuple[Step, ...]
     arena: Size
     index_ranges: tuple[tuple[int, int] | None, ...] = ()
+    recomputed: tuple[str, ...] = ()
