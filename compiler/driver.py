@@ -165,13 +165,13 @@ def _dump(name: str, graph: Graph) -> None:
 
 
 def lower(spec: ModelSpec, target: Target, report: Report = silent) -> list[Program]:
-    """Optimise and plan every entry."""
-    from fluxc.compiler.kernels.plan import plan
+    """Optimise and plan every entry, within its limit of memory."""
+    from fluxc.compiler.kernels.fit import fit
 
     programs = []
     for entry in spec.entries:
         report(f"optimise {entry.name}")
-        programs.append(plan(_optimized(entry), target))
+        programs.append(fit(_optimized(entry), target))
     return programs
 
 

@@ -15,6 +15,7 @@ from fluxc.compiler.ir.dims import Size, Symbol, is_at_least, parse_size, size_s
 from fluxc.compiler.ir.entry import Entry, ModelSpec, Storage
 from fluxc.compiler.ir.graph import Graph, Loc, Value
 from fluxc.compiler.ir.locate import is_library
+from fluxc.limits import memory_limit
 from fluxc.module import Declared, Param, is_container
 from fluxc.naming import declared_names, variable_names
 from fluxc.ops.random import SEED, STEP
@@ -58,6 +59,7 @@ class ExportedFunction:
         name: str | None = None,
         average: optim.EMA | None = None,
         weights: optim.EMA | None = None,
+        memory: Any = None,
     ) -> None:
         if inspect.isfunction(f):
             functools.update_wrapper(self, f)
@@ -69,6 +71,7 @@ class ExportedFunction:
         self.average, self.weights = average, weights
         self.training = optimizer is not None if training is None else training
         self.stateful = stateful or self.training
+        self.memory = memory_limit(memory, self.fail)
         self._check()
 
     def _check(self) -> None:
@@ -153,6 +156,7 @@ def export(
     name: str | None = None,
     average: optim.EMA | None = None,
     weights: optim.EMA | None = None,
+    memory: Any = None,
 ) -> Any:
     """Make a function an entry of the compiled model.
 
@@ -173,9 +177,13 @@ def export(
     name       of the entry; the function's by default.
     average    an `optim.EMA` of the weights that a training step keeps.
     weights    the average whose weights an entry computes with, instead of the last ones.
+    memory     what the call's scratch memory must fit in, "64MiB" or a number of bytes: what does
+               not fit is computed again instead of kept.  It must fit at the largest size that
+               every named size can have, or at given ones: {"limit": "64MiB", "batch": 64}.
     """
     options = {"optimizer": optimizer, "wrt": wrt, "training": training, "stateful": stateful}
     options |= {"name": name, "average": average, "weights": weights}
+    options |= {"memory": memory}
     if f is None:
         return lambda g: export(g, **options)
     if not inspect.isfunction(f):
@@ -507,6 +515,7 @@ def _entry(t: Traced, names: dict[int, str], storages: dict[str, Storage]) -> En
         output_tree=t.tree,
         training=made.training,
         forward=None if t.forward is None else _named(t.forward, titles),
+        memory=made.memory,
         loc=made.loc,
     )
 

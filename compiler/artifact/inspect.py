@@ -28,6 +28,7 @@ def tables(artifact: Path, manifest: Mapping[str, Any]) -> Iterator[Table]:
     if manifest["storages"]:
         storages = manifest["storages"]
         yield f"stored tensors, {_sums(storages)}", ("name", "type", "kind"), [*_stored(storages)]
+    yield "memory", ("entry", "scratch bytes", "computed again"), [*_memory(manifest["entries"])]
     kernels = [row for e in manifest["entries"] for row in _kernels(e)]
     yield "kernels", ("entry", "phase", "kernel", "launches"), kernels
     files = manifest["files"].items()
@@ -81,6 +82,14 @@ def _slot(storage: Mapping[str, Any]) -> str:
 def _storage(storage: Mapping[str, Any]) -> tuple[str, ...]:
     frozen = storage["kind"] == "parameter" and not storage["trainable"]
     return storage["name"], _type(storage), storage["kind"] + (", frozen" if frozen else "")
+
+
+def _memory(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """The bytes that a call needs beside the stored tensors, as a function of the sizes."""
+    for entry in entries:
+        first, *rest = entry["recomputed"] or ["nothing"]
+        yield entry["name"], str(entry["memory"]), first
+        yield from (("", "", what) for what in rest)
 
 
 def _kernels(entry: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

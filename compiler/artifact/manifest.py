@@ -101,6 +101,8 @@ def _entry(entry: Entry, program: Program) -> dict[str, Any]:
         "reads": list(program.reads),
         "updates": list(program.updates),
         "flops": _flops(program),
+        "memory": _size(program.arena),
+        "recomputed": list(program.recomputed),
         "kernels": [launch.scheduled.kernel.name for launch in all_launches(program.run)],
         "prepare": [launch.scheduled.kernel.name for launch in all_launches(program.prepare)],
     }

@@ -1,4 +1,4 @@
-"""Makes the scratch memory of an entry fit a limit, by computing values again instead of keeping them.
+"""Makes the scratch memory of an entry fit a limit: values are computed again instead of kept.
 
 Each round takes the moment at which most memory is used, and what is kept across it for later.
 Some of that is computed again when it is due.  What, is a choice between few candidates: those that
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.entry import Entry, Limit
     from fluxc.compiler.ir.graph import Graph, Node, Value
-    from fluxc.compiler.kernels.plan import Life, Survey
+    from fluxc.compiler.kernels.plan import Survey
     from fluxc.compiler.kernels.program import Program
     from fluxc.compiler.kernels.schedule import Target
 
@@ -248,7 +248,7 @@ class _Kept:
                     node.outputs
                 )
                 needed.update(v for v in node.inputs if kept and v not in self.late)
-        return {v for v in needed if v in self.stored and v in self.producers}
+        return {v for v in needed if v in self.stored and v in self.producers and v.type.size != 1}
 
     def _describe(self, value: Value) -> None:
         """The stored values that one is computed from, and the price of that."""
@@ -261,7 +261,7 @@ class _Kept:
             price, cost = max(price, _price(node)), cost + _cost(node, self.state.sizes)
             for x in node.inputs:
                 maker = self.producers.get(x)
-                if x in seen or maker is None:
+                if x in seen or maker is None or x.type.size == 1:
                     continue
                 seen.add(x)
                 if x not in self.stored:
@@ -331,7 +331,7 @@ class _Kept:
     def _best_cut(
         self, able: Sequence[Value], last: Sequence[int], begin: int, end: int
     ) -> tuple[int, set[Value]]:
-        """Where between `begin` and `end` the fewest bytes are read from behind, the latest such."""
+        """Where between `begin` and `end` the fewest bytes are read from behind: the latest."""
         best = (math.inf, end)
         crossing: set[Value] = set()
         open_: dict[Value, int] = {}

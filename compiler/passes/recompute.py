@@ -1,4 +1,4 @@
-"""Time for memory: what is needed long after it was made is computed a second time instead of kept."""
+"""Time for memory: what is needed long after it was made is computed a second time, not kept."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.build import Builder
-from fluxc.compiler.ir.graph import Value
 from fluxc.compiler.ops import infer
 from fluxc.compiler.passes.drop_dead_code import drop_dead_code
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from fluxc.compiler.ir.graph import Graph, Node
+    from fluxc.compiler.ir.graph import Graph, Node, Value
 
 __all__ = ["later_than", "recompute"]
 
@@ -64,7 +63,7 @@ class _Copier:
         self.b = Builder(infer)
         self.copies: dict[Value, Value] = {}
         self.held: dict[tuple[Value, Value], Value] = {}
-        self.changed: dict[Value, bool] = {v: False for v in g.params}
+        self.changed: dict[Value, bool] = dict.fromkeys(g.params, False)
 
     def made(self) -> list[Node]:
         """What was added since the last time."""
@@ -116,7 +115,7 @@ class _Copier:
 
     def _is_copied(self, value: Value) -> bool:
         """Whether a copy is computed from a copy of `value`: it is chosen, or not there to read."""
-        if value in self.stored and value not in self.chosen:
+        if value.type.size == 1 or (value in self.stored and value not in self.chosen):
             return False
         return bool(self.producers[value].inputs)  # numbers and constants are made anywhere
 
