@@ -108,9 +108,13 @@ class _Source:
         return part
 
     def side(self, word: str) -> _Source:
-        """What has `word` in its path."""
+        """What stands below a part of the path that begins with `word`."""
         part = copy.copy(self)
-        part.arrays = {name: x for name, x in self.arrays.items() if word in name}
+        part.arrays = {
+            name: x
+            for name, x in self.arrays.items()
+            if any(p.startswith(word) for p in name.removeprefix(self.path).split("."))
+        }
         return part
 
     def _found(self, name: str) -> list[str]:

@@ -246,6 +246,9 @@ def test_both_ways_of_keras():
     arrays = {f"bidirectional/forward_lstm/lstm_cell/{k}": v for k, v in ways[0].items()}
     arrays |= {f"bidirectional/backward_lstm/lstm_cell/{k}": v for k, v in ways[1].items()}
     x = RNG.normal(size=(2, 4, 3))
+    chain = nn.Chain(feedforward=layer)
+    below = {f"feedforward/{name}": a for name, a in arrays.items()}
+    assert len(convert.from_keras(chain, below)) == 6
     _, h, _, back, _ = result(layer, x, convert.from_keras(layer, arrays))
     np.testing.assert_allclose(h, keras_lstm(ways[0], x), rtol=1e-12)
     np.testing.assert_allclose(back, keras_lstm(ways[1], x[:, ::-1]), rtol=1e-12)
