@@ -2,7 +2,7 @@
 
 - What is the same at every step is computed once, before the loop.
 - A product of what a scan is given step by step with what stays the same becomes one large product
-  over all steps: the input projection of a recurrent network.
+  over all steps, with its bias: the input projection of a recurrent network.
 - A sum of products over the steps becomes one product that sums over them too: the gradient of a
   recurrent network's weights.  So does a sum of what is stacked anyway: the gradient of its bias.
 - A product with what stays the same that only stacked results need becomes one after the loop, with
@@ -144,18 +144,38 @@ def _move_products(s: Scan, outside: _Outside) -> bool:
                 products.append(node)
     if not products:
         return False
-    wanted = {v for n in products for v in n.outputs}
-    needed, chosen = set(wanted), []
+    ends, moved = _extended(products, chain, _readers(s))
+    needed, chosen = set(ends), []
     for node in reversed(chain):
         if not needed.isdisjoint(node.outputs):
             chosen.append(node)
             needed.update(node.inputs)
     batched = set(rows)
     batch_nodes(outside.b, s.node.attrs["length"], chosen[::-1], outside.at, batched)
-    moved = {id(n) for n in products}
-    s.nodes = [n for n in s.nodes if id(n) not in moved]
-    s.rows += [(n.output, outside.at[n.output]) for n in products]
+    s.nodes = [n for n in s.nodes if moved.isdisjoint(n.outputs)]
+    s.rows += [(v, outside.at[v]) for v in ends]
     return True
+
+
+def _extended(
+    products: Sequence[Node], chain: Sequence[Node], readers: Counter[Value]
+) -> tuple[list[Value], set[Value]]:
+    """What a loop is given in place of products, and all that is moved out: arithmetic on one that
+    takes no more room, such as the addition of a bias, goes with it."""
+    follows = {v: n for n in chain for v in n.inputs}
+    ends: dict[Value, None] = {}
+    moved = {n.output for n in products}
+    for product in products:
+        v = product.output
+        while readers[v] == 1 and (n := follows.get(v)) is not None and _is_arithmetic(n, v):
+            v = n.output
+            moved.add(v)
+        ends[v] = None
+    return list(ends), moved
+
+
+def _is_arithmetic(node: Node, v: Value) -> bool:
+    return OPS[node.op].elementwise and node.output.type == v.type
 
 
 class _Stacks:
