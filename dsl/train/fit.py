@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fluxc.compiler.errors import FluxcError
 from fluxc.train import checkpoint as files
 from fluxc.train.callbacks import Moment
@@ -235,8 +237,9 @@ class _Run:
         for c in self.callbacks:
             plain = not (hasattr(c, "on_step") or hasattr(c, "on_epoch"))
             listener = getattr(c, event, c if plain and event == "on_epoch" else None)
-            # `is`: a callback that returns a number does not mean to stop.
-            if listener is not None and listener(moment) is True:
+            answer = None if listener is None else listener(moment)
+            # A callback that returns a number does not mean to stop.
+            if isinstance(answer, bool | np.bool_) and answer:
                 self.stopped = True
 
     # ---- what a checkpoint holds ----

@@ -1,4 +1,4 @@
-"""A training that is killed and started again: `killed_training.py ARTIFACT CHECKPOINTS`.
+"""A training that is killed and started again: `training_run.py ARTIFACT CHECKPOINTS`.
 
 It has all that keeps a state: shuffled batches, dropout, an optimiser, metrics, callbacks.
 """
@@ -11,6 +11,43 @@ from pathlib import Path
 import numpy as np
 
 from fluxc import data, train
+
+MODEL = """\
+import fluxc as fx
+from fluxc import losses, nn, optim
+
+model = nn.Chain(nn.Dense(4, 8, fx.tanh), nn.Dropout(0.2), nn.Dense(8, 3))
+
+
+@fx.export
+def predict(x: fx.f32["batch", 4]):
+    return fx.softmax(model(x), axis=-1)
+
+
+@fx.export
+def loss(x: fx.f32["batch", 4], y: fx.i32["batch"]):
+    return losses.logitcrossentropy(model(x), y)
+
+
+@fx.export(optimizer=optim.Adam(1e-2))
+def train_step(x: fx.f32["batch", 4], y: fx.i32["batch"]):
+    scores = model(x)
+    return losses.logitcrossentropy(scores, y), scores
+
+
+@fx.export(optimizer=optim.Descent(1e30))
+def explode(x: fx.f32["batch", 4], y: fx.i32["batch"]):
+    return (model(x) ** 2).sum() + 0.0 * y.sum()
+"""
+
+
+def compile_classes(folder):
+    """The folder of the artifact that is trained."""
+    from fluxc.compiler import driver
+
+    (folder / "model.py").write_text(MODEL)
+    driver.compile_file(folder / "model.py", folder / "classes")
+    return folder / "classes"
 
 
 def classes(n=90):
