@@ -132,6 +132,23 @@ def test_positions_and_windows(causal, window):
         np.testing.assert_array_equal(run(by_head, q, k, v), run(f, q, k, v))
 
 
+@pytest.mark.parametrize("by_head", [False, True])
+def test_attention_under_transformations(by_head):
+    """Mapped over a batch of its own, and its directional derivative beside differences."""
+    q, k, v = normal(3, 2, 4, 3), normal(3, 2, 5, 3), normal(3, 2, 5, 3)
+    f = lambda *x: fx.attention(*x, causal=True, by_head=by_head)
+    np.testing.assert_allclose(run(fx.vmap(f), q, k, v), run(f, q, k, v), atol=1e-12)
+    along = normal(*q.shape)
+    slope = run(lambda q, t: fx.jvp(lambda q: f(q, k, v), (q,), (t,))[1], q, along)
+    eps = 1e-6
+    differences = [run(lambda q: f(q, k, v), q + s * eps * along) for s in (1, -1)]
+    np.testing.assert_allclose(slope, (differences[0] - differences[1]) / (2 * eps), atol=1e-7)
+    square = lambda q: (f(q, k, v) ** 2).sum()
+    twice = run(lambda q, t: fx.grad(lambda q: (fx.grad(square)(q) * t).sum())(q), q, along)
+    differences = [run(fx.grad(square), q + s * eps * along) for s in (1, -1)]
+    np.testing.assert_allclose(twice, (differences[0] - differences[1]) / (2 * eps), atol=1e-6)
+
+
 def test_flux_s_form():
     """Heads are chunks of features; y and alpha, masks and dropout of the weights."""
     q, k, v = normal(2, 5, 8), normal(2, 7, 4), normal(2, 7, 6)
@@ -234,6 +251,8 @@ def test_sizes_of_multi_head_attention():
         assert {p: s.shape for p, s in mha.parameters().items()} == dict(
             zip([f"{n}_proj.weight" for n in ("q", "k", "v", "out")], shapes, strict=True)
         )
+    assert nn.MultiHeadAttention(8, 2).nheads == 2
+    assert nn.MultiHeadAttention(8).nheads == 8
     shared = nn.MultiHeadAttention(8, nheads=4, nkvheads=1, bias=True)
     assert shared.parameters()["k_proj.weight"].shape == (2, 8)
     assert shared.parameters()["out_proj.bias"].shape == (8,)
@@ -249,7 +268,8 @@ def test_sizes_of_multi_head_attention():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.MultiHeadAttention(8, 4), "not of a known form"),
+        (lambda: nn.MultiHeadAttention(8, 4, nheads=2), "not of a known form"),
+        (lambda: nn.MultiHeadAttention((8, 4), (8, 8), 8), "not of a known form"),
         (lambda: nn.MultiHeadAttention(8, nheads=3), "nheads does not divide"),
         (lambda: nn.MultiHeadAttention(8, nheads=4, nkvheads=3), "nkvheads does not divide"),
         (lambda: nn.SinusoidalEmbedding(7), "must be even"),

@@ -103,7 +103,7 @@ class MultiHeadAttention(Module):
     `MultiHeadAttention((64, 80, 80), (32, 48), 64)` ((q_in, k_in, v_in), (qk, v), out).
     Heads are neighbouring chunks of qk and v.  PyTorch's MultiheadAttention.
 
-    nheads    how many; each divides qk and v.
+    nheads    how many, 8 by default; it divides qk and v.  `MultiHeadAttention(64, 4)` has 4.
     nkvheads  how many heads keys and values have, where `nheads / nkvheads` heads of queries share
               one: grouped-query attention, with 1 multi-query attention.  qk and v are the sizes
               of all heads of queries; k_proj and v_proj are smaller by nheads / nkvheads.
@@ -123,7 +123,7 @@ class MultiHeadAttention(Module):
     def __init__(
         self,
         *dims: Any,
-        nheads: int = 8,
+        nheads: int | None = None,
         nkvheads: int | None = None,
         bias: bool = False,
         init: Any = inits.glorot_uniform,
@@ -132,9 +132,11 @@ class MultiHeadAttention(Module):
         window: int | None = None,
         dtype: DTypeLike = "f32",
     ) -> None:
-        (q_in, k_in, v_in), (qk, v), out = _sizes(dims)
-        self.nheads = count("MultiHeadAttention: nheads", nheads)
-        shared = nheads if nkvheads is None else nkvheads
+        if len(dims) == 2 and nheads is None:
+            *dims, nheads = dims  # type: ignore[assignment]
+        (q_in, k_in, v_in), (qk, v), out = _sizes(tuple(dims))
+        self.nheads = count("MultiHeadAttention: nheads", 8 if nheads is None else nheads)
+        shared = self.nheads if nkvheads is None else nkvheads
         self.nkvheads = count("MultiHeadAttention: nkvheads", shared)
         _check_divides("nkvheads", self.nkvheads, "nheads", self.nheads)
         _check_divides("nheads", self.nheads, "the features of queries and keys", qk)
