@@ -7,7 +7,7 @@ from random_graphs import random_arguments, random_graph
 
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.ir.build import Builder
-from fluxc.compiler.ir.dims import dim, evaluate_size
+from fluxc.compiler.ir.dims import dim, evaluate_size, product
 from fluxc.compiler.ir.interp import round_to
 from fluxc.compiler.ir.types import TensorType, bf16, bool_, f16, f32, f64, i32, i64, u8
 from fluxc.compiler.kernels.kernel import Contract, Nest
@@ -32,6 +32,9 @@ class G:
 
     def __getattr__(self, op):
         return lambda *xs, **attrs: self.b.emit(op, *xs, **attrs)
+
+    def full_scalar(self, value, dtype):
+        return self.b.emit("full", value=value, dtype=dtype, shape=())
 
     def matmul(self, a, b):
         return self.contract(a, b, batch_a=(), batch_b=(), over_a=(a.type.rank - 1,), over_b=(0,))
@@ -305,6 +308,30 @@ def test_transposed_and_reshaped_operands_are_read_in_place():
     y = g.contract(a, flat, batch_a=(), batch_b=(), over_a=(0,), over_b=(0,))
     program = check(g.done(y), arrays(g.done(y), n=7))
     assert kinds(program) == [Contract]
+
+
+@pytest.mark.parametrize("place", [0, 7, 299, -5])
+def test_an_update_in_place_visits_what_it_changes(place):
+    """Three rows of three hundred, at a place that run time knows; a reader of all is apart."""
+    g = G()
+    x, at, kept = g.param(f32, 4, 3, 16), g.param(i64), g.param(f32, 4, 300, 16)
+    zero = g.full_scalar(0, i64)
+    new = g.dynamic_update(kept, g.tanh(x), zero, at, zero)
+    graph = g.done(g.reduce_sum(new, axes=(2,)), new)
+    given = [arrays(graph)[0], np.array(place), arrays(graph)[2]]
+    program = check(graph, given, storages=("kept",), updates=("kept",))
+    writer = next(k for k in kernels(program) if k.name == "dynamic_update_f32")
+    assert product(axis.extent for axis in writer.rows) == 4 * 3 * 16
+
+
+def test_an_update_elsewhere_is_whole():
+    """The new value is a result besides: it is stored in both places, all of it."""
+    g = G()
+    x, at, kept = g.param(f32, 2, 16), g.param(i64), g.param(f32, 30, 16)
+    new = g.dynamic_update(kept, x, at, g.full_scalar(0, i64))
+    graph = g.done(new, g.times(kept, 2.0), new)
+    given = [arrays(graph)[0], np.array(5), arrays(graph)[2]]
+    check(graph, given, storages=("kept",), updates=("kept",))
 
 
 def test_a_reshape_by_named_sizes_does_not_join_what_it_cannot_follow():

@@ -684,6 +684,7 @@ class Expressions:
                 return axes[axis] if axis in axes else self.index(axis)
             case Load(buffer=buffer):
                 guard = None if e.guard is None else new[e.guard]
+                guard = None if guard is self.true else guard
                 return self.load(buffer, tuple(new[i] for i in e.index), guard)
             case Apply(args=args):
                 return self.rebuild(e, tuple(new[a] for a in args))
@@ -695,6 +696,8 @@ class Expressions:
             return e
         if e.op == "select":
             return self.select(*args)
+        if e.op == "and" and e.dtype == bool_:
+            return self.both(*args) or self.true
         if args[0].dtype == i64 and len(args) == 2:
             simplify = {
                 "add": self.add,

@@ -146,7 +146,8 @@ class _Lowering:
             (work,) = works
             e = work.define(self.inliner, work.place)
             stores = [self._store(work.value, work.coords, e)]
-            name = f"pack_{work.value.type.dtype}"
+            what = work.node.op if work.node.op == "dynamic_update" else "pack"
+            name = f"{what}_{work.value.type.dtype}"
         else:
             self._prime()
             stores = [self._store(w.value, w.coords, self._value(w)) for w in self._stored()]

@@ -30,6 +30,7 @@ from fluxc.compiler.kernels.kernel import (
     walk,
 )
 from fluxc.compiler.kernels.lower import lower_group
+from fluxc.compiler.kernels.narrow import narrowed
 from fluxc.compiler.kernels.work import Works
 
 if TYPE_CHECKING:
@@ -223,9 +224,19 @@ class Scope:
                 for r in readers:
                     if r.group != writers[0].group:
                         self.fuser.order.depend(writers[0].group, r.group)
+                self._narrow(writers[0], old, steps)
             else:
                 copies.append(self._copy(new, old))
         return copies
+
+    def _narrow(self, writer: Step, old: Buffer, steps: list[Step]) -> None:
+        """Let an update in place visit only what it changes."""
+        assert isinstance(writer, Run)
+        kernel = narrowed(writer.kernel, old, self.works.k)
+        if kernel is not writer.kernel:
+            steps[steps.index(writer)] = _run(
+                kernel, prepared=writer.prepared, order=writer.order, group=writer.group
+            )
 
     def _in_place(self, writers: list[Step], readers: list[Step], old: Buffer, new: Buffer) -> bool:
         writer = writers[0]

@@ -276,8 +276,15 @@ class Works:
         def define(inliner: Inliner, place: dict[Axis, Expr]) -> Expr:
             return inliner.expand(value, tuple(place[a] for a in axes))
 
-        work = Work(len(self.of), node, value, "point", axes, self.indices(axes), define)
+        kind = "pack" if self._replaces_a_part(node) else "point"
+        work = Work(len(self.of), node, value, kind, axes, self.indices(axes), define)
         return self.add(work, self._picked(node))
+
+    def _replaces_a_part(self, node: Node) -> bool:
+        """Whether a node writes into what the graph was given: in place that is a small kernel of
+        its own, while a reader that it is fused with visits all of it."""
+        given = node.op == "dynamic_update" and node.inputs[0] in self.memory
+        return given and node.output in self.results
 
     def _picked(self, node: Node) -> set[Value]:
         """Values that a gather of few elements computes for itself rather than has stored."""
