@@ -20,6 +20,7 @@ from fluxc.module import Declared, Param, is_container
 from fluxc.naming import declared_names, variable_names
 from fluxc.ops.random import SEED, STEP
 from fluxc.optim.rule import Count, Hyper, Slot
+from fluxc.precision import compute_dtype, narrow_products
 from fluxc.tensor import Operators, Tensor, as_tensor
 from fluxc.trace import NeedsSize, Trace, current, is_users, user_loc
 from fluxc.tree import structure
@@ -60,6 +61,7 @@ class ExportedFunction:
         average: optim.EMA | None = None,
         weights: optim.EMA | None = None,
         memory: Any = None,
+        precision: Any = None,
     ) -> None:
         if inspect.isfunction(f):
             functools.update_wrapper(self, f)
@@ -72,6 +74,7 @@ class ExportedFunction:
         self.training = optimizer is not None if training is None else training
         self.stateful = stateful or self.training
         self.memory = memory_limit(memory, self.fail)
+        self.precision = compute_dtype(precision, self.fail)
         self._check()
 
     def _check(self) -> None:
@@ -157,6 +160,7 @@ def export(
     average: optim.EMA | None = None,
     weights: optim.EMA | None = None,
     memory: Any = None,
+    precision: Any = None,
 ) -> Any:
     """Make a function an entry of the compiled model.
 
@@ -180,10 +184,12 @@ def export(
     memory     what the call's scratch memory must fit in, "64MiB" or a number of bytes: what does
                not fit is computed again instead of kept.  It must fit at the largest size that
                every named size can have, or at given ones: {"limit": "64MiB", "batch": 64}.
+    precision  "bf16" or "f16": products and convolutions of f32 values take them in 16 bits, as do
+               their gradients; parameters, sums and losses stay f32.
     """
     options = {"optimizer": optimizer, "wrt": wrt, "training": training, "stateful": stateful}
     options |= {"name": name, "average": average, "weights": weights}
-    options |= {"memory": memory}
+    options |= {"memory": memory, "precision": precision}
     if f is None:
         return lambda g: export(g, **options)
     if not inspect.isfunction(f):
@@ -368,6 +374,8 @@ def _program(
     _check_own(made, trace, values)
     if made.optimizer is not None:
         check_loss(made, returned)
+    if made.precision is not None:
+        values = narrow_products(trace, values, made.precision)
     if made.optimizer is not None and (known.names is not None or not made.needs_names()):
         with trace.builder.at(made.loc):
             forward = trace.builder.graph(made.name, values)

@@ -1,7 +1,7 @@
 """The expression of a value at an index, inlined down to what lies in memory.
 
 16-bit floats are storage formats: they are cast to f32 where they are loaded and back where they
-are stored; between, every operation computes in f32.
+are stored; between, every operation computes in f32.  A cast to 16 bits rounds wherever it is.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class Inliner:
         if node.op in {"identity", "stop_gradient"}:
             return args[0]
         if node.op == "cast":
-            return k.cast(args[0], computing(dtype))
+            e = k.cast(args[0], computing(dtype))
+            return e if computing(dtype) == dtype else self._rounded(e, dtype)
         if node.op == "bitcast":
             bits = k.apply("bitcast", k.cast(args[0], node.inputs[0].type.dtype), dtype=dtype)
             return k.cast(bits, computing(dtype))

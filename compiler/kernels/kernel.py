@@ -406,6 +406,9 @@ class Expressions:
         narrow = e.dtype.is_float and e.dtype.bits < dtype.bits
         if isinstance(e, Const) and dtype.is_float and (e.dtype.kind in "iub" or narrow):
             return self.const(float(e.value), dtype)
+        wide = dtype.is_float and e.dtype.is_float and e.dtype.bits > dtype.bits
+        if wide and isinstance(e, Apply) and e.op == "cast" and e.args[0].dtype == dtype:
+            return e.args[0]  # by way of a wider float
         return self._apply("cast", (e,), dtype, MappingProxyType({"dtype": dtype}))
 
     def select(self, c: Expr, x: Operand, y: Operand) -> Expr:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluxc.compiler.ir.interp import round_to, widen
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,6 +54,8 @@ def from_storage(data: bytes, dtype: DType) -> np.ndarray:
 def cast_to(x: np.ndarray, *, dtype: DType) -> np.ndarray:
     if x.dtype.kind == "f" and dtype.is_integer:
         return _saturate(np.trunc(x), dtype)
+    if dtype.is_float and dtype.bits == 16:  # whoever asks for 16 bits means to have no more
+        return widen(round_to(x.astype(np.float64), dtype), dtype)
     return x.astype(computed(dtype))
 
 
