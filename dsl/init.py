@@ -174,12 +174,14 @@ def identity_init(
 ) -> np.ndarray:
     """The identity map: gain on the diagonal of [out, in], at the kernel's centre of a convolution.
 
-    A vector is 0.  `shift` rolls the result along its axes.
+    The centre is k // 2, where `SamePad` of a cross-correlation has it, for even kernels too; Flux
+    reverses kernels and has the place before.  A vector is 0.  `shift` rolls the result along its
+    axes.  PyTorch's nn.init.dirac_.
     """
     del rng
     weight = np.zeros(shape)
     if len(shape) >= 2:
-        centre = tuple((k - 1) // 2 for k in shape[2:])
+        centre = tuple(k // 2 for k in shape[2:])
         for i in range(min(shape[:2])):
             weight[(i, i, *centre)] = gain
     return np.roll(weight, shift, tuple(range(len(shape))) if isinstance(shift, tuple) else None)

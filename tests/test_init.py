@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fluxc as fx
-from fluxc import init
+from dsl import run
+from fluxc import init, nn
 
 SHAPES = [(40, 30), (16, 12, 3), (12, 10, 3, 3)]
 
@@ -100,10 +101,16 @@ def test_identity():
     want = np.zeros((2, 3, 3))
     want[[0, 1], [0, 1], 1] = 100
     np.testing.assert_array_equal(line, want)
-    even = drawn(init.identity_init, (1, 1, 2, 2))
-    assert even[0, 0, 0, 0] == 1
     rolled = drawn(init.identity_init(shift=(0, 1)), (3, 3))
     np.testing.assert_array_equal(rolled, np.roll(np.eye(3), 1, axis=1))
+
+
+@pytest.mark.parametrize("kind", [nn.Conv, nn.ConvTranspose])
+@pytest.mark.parametrize("kernel", [(1, 2), (3, 4)])
+def test_an_identity_convolution_is_one_for_even_kernels_too(kind, kernel):
+    layer = kind(kernel, 2, 2, init=init.identity_init, pad=nn.SamePad())
+    x = np.random.default_rng(0).normal(size=(1, 2, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(run(layer, x, namespace={"layer": layer}), x)
 
 
 def test_flux_s_names_of_constants():
