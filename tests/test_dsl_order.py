@@ -68,9 +68,12 @@ def test_several_tensors_are_sorted_by_the_first():
         run(lambda k, v: fx.sort((k, v)), keys, values[:2])
 
 
-def test_top_k_is_the_head_of_a_descending_sort():
+def test_top_k_is_the_head_of_a_sort():
     values, places = run(lambda x: fx.top_k(x, 2, axis=1), X)
     np.testing.assert_allclose(values, -np.sort(-X, 1)[:, :2])
+    np.testing.assert_allclose(np.take_along_axis(X, places, 1), values)
+    values, places = run(lambda x: fx.topk(x, 2, axis=1, largest=False), X)
+    np.testing.assert_allclose(values, np.sort(X, 1)[:, :2])
     np.testing.assert_allclose(np.take_along_axis(X, places, 1), values)
 
 

@@ -16,7 +16,7 @@ from fluxc.trace import NeedsSize, emit, fail, user_loc
 
 __all__ = [
     "argmax", "argmin", "argsort", "cummax", "cummin", "cumprod", "cumsum", "recurrence",
-    "searchsorted", "sort", "top_k",
+    "searchsorted", "sort", "top_k", "topk",
 ]  # fmt: skip
 
 
@@ -98,16 +98,21 @@ def sort(x: Any, axis: int = -1, *, descending: bool = False) -> Any:
     return take_along_axis(x, argsort(x, axis, descending=descending), axis)
 
 
-def top_k(x: TensorLike, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
+def top_k(x: TensorLike, k: int, axis: int = -1, *, largest: bool = True) -> tuple[Tensor, Tensor]:
     """The k greatest elements along an axis, greatest first, and their positions (i64).
 
+    largest  False: the k least elements, least first.
     Of equal elements those with the lower positions count.  NaN counts as the greatest.
+    `fx.topk` too, as MLUtils and PyTorch have it; MLUtils's `rev` is `largest`.
     Errors  ShapeError if the axis has less than k elements.
     """
     x = as_tensor(x)
     a = normal_axis(axis, x.ndim)
-    order = argsort(x, a, descending=True)[(*(slice(None),) * a, slice(k))]
+    order = argsort(x, a, descending=bool(largest))[(*(slice(None),) * a, slice(k))]
     return take_along_axis(x, order, a), order
+
+
+topk = top_k
 
 
 def searchsorted(a: TensorLike, v: TensorLike, side: str = "left") -> Tensor:
