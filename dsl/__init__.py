@@ -39,7 +39,7 @@ from fluxc.compiler.errors import (
 )
 from fluxc.control import cond, fori_loop, scan, switch, while_loop
 from fluxc.export import export
-from fluxc.forward import hessian, jacobian, jvp, linearize
+from fluxc.forward import diaghessian, hessian, jacobian, jvp, linearize
 from fluxc.jit import compile, jit
 from fluxc.module import Module, Param, State
 from fluxc.nn import activations, outputsize
@@ -48,7 +48,7 @@ from fluxc.ops import random
 from fluxc.rebuild import destructure
 from fluxc.tensor import Tensor
 from fluxc.trace import training
-from fluxc.transforms import custom_vjp, grad, value_and_grad, vjp
+from fluxc.transforms import custom_vjp, grad, hook, value_and_grad, vjp
 from fluxc.types import bf16, bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8
 from fluxc.vmap import vmap
 
@@ -77,6 +77,7 @@ __all__ = [
     "custom_vjp",
     "data",
     "destructure",
+    "diaghessian",
     "dim",
     "export",
     "f16",
@@ -85,6 +86,7 @@ __all__ = [
     "fori_loop",
     "grad",
     "hessian",
+    "hook",
     "i8",
     "i16",
     "i32",

@@ -10,7 +10,7 @@ from fluxc.compiler.errors import DTypeError, ShapeError, TraceError
 from fluxc.compiler.ir.dims import product
 from fluxc.ops.create import eye
 from fluxc.trace import current, fail
-from fluxc.transforms import Differentiated, chosen, like, or_zeros, traced, vjp
+from fluxc.transforms import Differentiated, chosen, grad, like, or_zeros, traced, vjp
 from fluxc.tree import leaves, map_leaves, refill
 from fluxc.vmap import vmap
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.graph import Value
     from fluxc.tensor import Tensor
 
-__all__ = ["hessian", "jacobian", "jvp", "linearize"]
+__all__ = ["diaghessian", "hessian", "jacobian", "jvp", "linearize"]
 
 
 def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
@@ -117,19 +117,27 @@ def jacobian(
     @functools.wraps(f)
     def derived(*args: Any, **kwargs: Any) -> Any:
         numbers = chosen(argnums, len(args), "jacobian")
-
-        def of_chosen(*some: Any) -> Any:
-            every = list(args)
-            for n, x in zip(numbers, some, strict=True):
-                every[n] = x
-            return f(*every, **kwargs)
-
+        of_chosen = _of_chosen(f, numbers, args, kwargs)
         result, rows, *aux = by_mode(of_chosen, [args[n] for n in numbers], has_aux)
         shown = [row[0] if isinstance(argnums, int) else tuple(row) for row in rows]
         matrices = refill(result, iter(shown))
         return (matrices, *aux) if has_aux else matrices
 
     return derived
+
+
+def _of_chosen(
+    f: Callable[..., Any], numbers: list[int], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[..., Any]:
+    """f as a function of some of its arguments."""
+
+    def of_chosen(*some: Any) -> Any:
+        every = list(args)
+        for n, x in zip(numbers, some, strict=True):
+            every[n] = x
+        return f(*every, **kwargs)
+
+    return of_chosen
 
 
 def _by_rows(f: Callable[..., Any], args: list[Any], has_aux: bool) -> tuple[Any, ...]:
@@ -198,3 +206,38 @@ def hessian(
     """
     first = jacobian(f, argnums, has_aux=has_aux)
     return jacobian(first, argnums, has_aux=has_aux, mode="forward")
+
+
+def diaghessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """A function that returns the diagonal of `hessian`: f's second derivative by each number.
+
+        d[i] = d2 f / dx[i]**2
+
+    It has the structure and shapes of a gradient.  One forward sweep over the gradient for each
+    number, all of one tensor at once, without the blocks of the matrix between tensors.
+    argnums  position of the argument, or several: then the diagonals are a tuple.
+    Errors   ShapeError if f's value is not a scalar; DTypeError if an argument is not float.
+    """
+
+    @functools.wraps(f)
+    def derived(*args: Any, **kwargs: Any) -> Any:
+        numbers = chosen(argnums, len(args), "diaghessian")
+        slope = grad(_of_chosen(f, numbers, args, kwargs), range(len(numbers)))
+        wrt, _, push = _linearized(slope, [args[n] for n in numbers], has_aux=False)
+        places = wrt.places()
+        found = [_diagonal(push, places, i) for i in range(len(leaves(places)))]
+        diagonals = refill(places, iter(found))
+        return diagonals[0] if isinstance(argnums, int) else tuple(diagonals)
+
+    return derived
+
+
+def _diagonal(push: Callable[..., Any], places: list[Any], i: int) -> Tensor:
+    """Of each unit tangent of leaf number i, what the tangent of its own gradient has there."""
+    x: Tensor = leaves(places)[i]
+
+    def unit(e: Tensor) -> Tensor:
+        own: Tensor = leaves(push(*_only(places, i, e)))[i]
+        return (own * e).sum()
+
+    return vmap(unit)(_basis(x)).reshape(x.shape)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.graph import Node
 
-__all__ = ["custom_vjp", "grad", "value_and_grad", "vjp"]
+__all__ = ["custom_vjp", "grad", "hook", "value_and_grad", "vjp"]
 
 
 class Differentiated:
@@ -255,6 +255,18 @@ class custom_vjp:  # noqa: N801
             fail(TraceError, f"{self.f.__name__} has no derivative yet", hint="f.defvjp(fwd, bwd)")
         trace = current(f"the result of {self.f.__name__}")
         return _Call(trace, self, args).emit()
+
+
+def hook(f: Callable[[Any], Any], x: Any) -> Any:
+    """x, whose cotangent becomes f(cotangent) on the way back: to clip, scale or mask a gradient.
+
+        fx.grad(lambda a, b: fx.hook(fx.negative, a) * b)(2.0, 3.0)      # -3
+
+    x       a tensor, or a container of them; f sees their cotangents in the same container.
+    Errors  ShapeError if f returns neither their shapes nor a number; TraceError where f uses a
+            float tensor from outside, as for `custom_vjp`.
+    """
+    return custom_vjp(lambda x: x, lambda _args, _result, dx: (f(dx),))(x)
 
 
 class _Call:

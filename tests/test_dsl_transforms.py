@@ -360,3 +360,39 @@ def test_wrong_targets_are_refused():
         run(losses.logitcrossentropy, PROBABILITIES, np.ones(3))
     with pytest.raises(fx.ShapeError, match="mse: prediction and target differ"):
         run(losses.mse, PROBABILITIES, np.ones(3))
+
+
+def test_diaghessian_is_the_diagonal_of_the_hessian():
+    """Of every argument, in its structure; a tensor without numbers has none."""
+    x, y = np.arange(1.0, 7).reshape(2, 3), np.float64(0.5)
+
+    def f(x, t):
+        return (fx.sin(x) * x * t["y"] ** 3).sum() + (x[0] * x[1]).sum()
+
+    dx, dy = run(lambda x, y: fx.diaghessian(f, (0, 1))(x, {"y": y}), x, y)
+    full, last = (run(lambda x, y, n=n: fx.hessian(f, n)(x, {"y": y}), x, y) for n in (0, 1))
+    np.testing.assert_allclose(dx, np.diagonal(full.reshape(6, 6)).reshape(2, 3))
+    np.testing.assert_allclose(dy, last)
+    assert run(fx.diaghessian(lambda x: (x**2).sum()), np.zeros((0, 2))).shape == (0, 2)
+
+
+def test_diaghessian_of_a_module():
+    layer, x = nn.Dense(3, 1, dtype="f64"), np.array([1.0, 2.0, 3.0])
+    f = lambda layer, x: (layer(x) ** 2).sum()
+    weight, bias = run(lambda x: fx.diaghessian(f)(layer, x), x, namespace={"layer": layer})
+    np.testing.assert_allclose(weight, 2 * x[None] ** 2)
+    np.testing.assert_allclose(bias, [2])
+
+
+def test_a_hook_sees_the_cotangent():
+    """The value passes; derivatives of any order see what the hook makes of the cotangent."""
+    x = np.array([1.0, -2.0, 3.0])
+    f = lambda x: (fx.hook(lambda dx: fx.clip(dx, -3, 3), x) ** 2).sum()
+    value, gradient = run(fx.value_and_grad(f), x)
+    assert value == 14
+    np.testing.assert_array_equal(gradient, [2, -3, 3])
+    np.testing.assert_array_equal(run(fx.jacobian(fx.grad(f)), x), np.diag([2, 0, 0]))
+    cancelled = fx.grad(lambda x: (fx.hook(fx.negative, x) * x).sum())
+    np.testing.assert_array_equal(run(cancelled, x), [0, 0, 0])
+    with pytest.raises(fx.ShapeError, match="cotangent"):
+        run(fx.grad(lambda x: fx.hook(lambda dx: dx[:2], x).sum()), x)

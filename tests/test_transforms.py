@@ -389,6 +389,8 @@ def test_compiled_transformations():
     def f(x, xs):
         return (
             fx.hessian(potential)(x),
+            fx.diaghessian(potential)(x),
+            fx.grad(lambda x: potential(fx.hook(fx.negative, x)))(x),
             fx.jacobian(field, mode="forward")(x),
             fx.vmap(fx.grad(potential))(xs),
             fx.jvp(fx.grad(potential), (x,), (xs[0],))[1],
