@@ -240,4 +240,5 @@ def _diagonal(push: Callable[..., Any], places: list[Any], i: int) -> Tensor:
         own: Tensor = leaves(push(*_only(places, i, e)))[i]
         return (own * e).sum()
 
-    return vmap(unit)(_basis(x)).reshape(x.shape)
+    found: Tensor = vmap(unit)(_basis(x))
+    return found.reshape(x.shape)
