@@ -438,7 +438,7 @@ class _Maker:
         x = self.tame(self.pick(lambda k: k.type.rank >= 3))
         if x.type.rank < 3:
             x = self.param(self.base, self.shape(3))
-        _, channels, *spatial = x.shape
+        channels, *spatial = x.shape[1:] if name == "conv" else (x.shape[-1], *x.shape[1:-1])
         wide = isinstance(channels, int) and channels > 0
         groups = self.choice([g for g in (1, 2, 3, 5, 17) if channels % g == 0]) if wide else 1
         lines = [self.line(s, gaps=True) for s in spatial]
@@ -446,7 +446,7 @@ class _Maker:
             return
         each = channels // groups if groups > 1 else channels
         w = self.param(
-            x.type.dtype, (groups * self.choice((1, 2, 5)), each, *(z[0] for z in lines))
+            x.type.dtype, (groups * self.choice((1, 2, 5, 17)), each, *(z[0] for z in lines))
         )
         names = ("stride", "low", "high", "dilation", "interior")
         attrs = {name: tuple(z[i] for z in lines) for i, name in enumerate(names, 1)}
@@ -454,6 +454,8 @@ class _Maker:
         bound = 20.0 if isinstance(each, Dim) else each
         bound *= np.prod(w.shape[2:]) * max(abs(x.low), abs(x.high))
         self.keep(self.b.emit(name, x.value, w.value, groups=groups, **attrs), -bound, bound)
+
+    conv_last = conv
 
     def window_sum(self, name):
         x = self.tame(self.pick(lambda k: k.type.rank >= 1))

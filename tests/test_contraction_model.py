@@ -8,11 +8,10 @@ import pytest
 
 from fluxc.compiler.ir.dims import dim
 from fluxc.compiler.ir.types import bf16, f32, f64, i8
+from fluxc.compiler.kernels.affine import affine_index, flat_index
 from fluxc.compiler.kernels.contraction import (
-    affine_index,
     choose_contract_schedule,
     contract_cycles,
-    flat_index,
     row_heights,
     row_steps,
     worth_contract,

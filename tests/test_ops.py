@@ -30,8 +30,8 @@ from fluxc.compiler.ops.reference import computed
 EVERY_OP = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 # Operations that have neither a scalar body nor a lowering by index.
 STRUCTURED = {
-    "argmax", "argmin", "argsort", "checkpoint", "constant", "contract", "conv", "cumulative",
-    "custom_vjp", "recurrence", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
+    "argmax", "argmin", "argsort", "checkpoint", "constant", "contract", "conv", "conv_last",
+    "cumulative", "custom_vjp", "recurrence", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
     "reduce_prod", "reduce_sum", "scatter",
     "window_argmax", "window_max", "window_place", "window_sum",
     "scan", "switch", "while",

@@ -9,30 +9,29 @@ the values in `_TYPICAL`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.dims import Dim, ceildiv, dim, product, size_bounds
-from fluxc.compiler.kernels.kernel import Apply, Const, Extent, Index
+from fluxc.compiler.kernels.affine import flat_index, levels, walked_index
 from fluxc.compiler.kernels.schedule import ContractSchedule
 
 if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.types import DType
-    from fluxc.compiler.kernels.kernel import Axis, Contract, Expr, Load
+    from fluxc.compiler.kernels.kernel import Contract
     from fluxc.compiler.kernels.schedule import Target
 
 __all__ = [
     "STAGED_RUN",
-    "Affine",
-    "affine_index",
+    "aligned_rows",
     "choose_contract_schedule",
     "contract_cycles",
     "contract_staged",
     "contract_tasks",
-    "flat_index",
     "row_heights",
+    "row_segment",
     "row_steps",
     "worth_contract",
     "worth_packing",
@@ -55,64 +54,6 @@ _ANY = dim("rows")
 _STREAMS = 8  # rows of `a` that a core follows at ease
 
 
-@dataclass(frozen=True, slots=True)
-class Affine:
-    """`constant + sum of steps[axis] * axis`, all of them sizes."""
-
-    constant: Size
-    steps: dict[Axis, Size]
-
-    def step(self, axis: Axis) -> Size:
-        return self.steps.get(axis, 0)
-
-
-def flat_index(load: Load) -> Affine | None:
-    """Where in its buffer, counted in elements, a load reads; None where that is not affine."""
-    parts = [affine_index(e) for e in load.index]
-    strides = [product(load.buffer.shape[i + 1 :]) for i in range(len(parts))]
-    total = Affine(0, {})
-    for part, stride in zip(parts, strides, strict=True):
-        if part is None:
-            return None
-        total = _add(total, _scale(part, stride))
-    return total
-
-
-def affine_index(e: Expr) -> Affine | None:
-    """An index expression as constant + steps * axes, or None."""
-    match e:
-        case Const(value=int(value)):
-            return Affine(value, {})
-        case Extent(size=size):
-            return Affine(size, {})
-        case Index(axis=axis):
-            return Affine(0, {axis: 1})
-        case Apply(op="add" | "sub" | "mul" as op, args=(left, right)):
-            return _combined(op, affine_index(left), affine_index(right))
-    return None
-
-
-def _combined(op: str, x: Affine | None, y: Affine | None) -> Affine | None:
-    if x is None or y is None:
-        return None
-    if op != "mul":
-        return _add(x, y if op == "add" else _scale(y, -1))
-    if x.steps and y.steps:
-        return None
-    return _scale(x, y.constant) if x.steps else _scale(y, x.constant)
-
-
-def _add(x: Affine, y: Affine) -> Affine:
-    steps = {a: x.step(a) + y.step(a) for a in {**x.steps, **y.steps}}
-    return Affine(x.constant + y.constant, {a: s for a, s in steps.items() if s != 0})
-
-
-def _scale(x: Affine, factor: Size) -> Affine:
-    if factor == 0:
-        return Affine(0, {})
-    return Affine(x.constant * factor, {a: s * factor for a, s in x.steps.items()})
-
-
 def accumulator_bits(dtype: DType) -> int:
     """16-bit floats are summed in f32."""
     return 32 if dtype.is_float and dtype.bits == 16 else dtype.bits
@@ -120,7 +61,11 @@ def accumulator_bits(dtype: DType) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """Typical sizes, and the machine as the model sees it."""
+    """Typical sizes, and the machine as the model sees it.
+
+    segment: rows that a tile may hold, counted from a multiple of it; None: any rows that follow
+             one another.  fixed: whether m and the segment are known.
+    """
 
     ms: tuple[int, ...]
     ns: tuple[int, ...]
@@ -128,17 +73,23 @@ class _Problem:
     width: int
     itemsize: int
     registers: int
+    segment: int | None
+    fixed: bool
 
     @property
     def largest(self) -> tuple[int, int, int]:
         return self.ms[-1], self.ns[-1], self.ks[-1]
 
 
-def _problem(m: Size, n: Size, k: Size, dtype: DType, target: Target) -> _Problem:
+def _problem(
+    m: Size, n: Size, k: Size, dtype: DType, target: Target, segment: Size | None = None
+) -> _Problem:
     itemsize = accumulator_bits(dtype) // 8
     width = max(1, target.vector_bytes // itemsize)
     sizes = (_typical(m), _typical(n), _typical(k))
-    return _Problem(*sizes, width, itemsize, target.vector_registers)
+    part = None if segment is None else _typical(segment)[-1]
+    fixed = isinstance(m if segment is None else segment, int)
+    return _Problem(*sizes, width, itemsize, target.vector_registers, part, fixed)
 
 
 def _typical(size: Size) -> tuple[int, ...]:
@@ -161,14 +112,16 @@ def choose_contract_schedule(
     *,
     batch: Size = 1,
     packed: int | None = None,
+    segment: Size | None = None,
 ) -> ContractSchedule:
     """The tile that loses least on `m` and `n`, and tasks that fit the caches.
 
     dtype   of the operands; 16-bit floats are summed in f32
     packed  the panel width of a `b` that is packed, in columns.  Panels made for a schedule are
             `nv * width` columns wide, and asking again with that width gives the same tile.
+    segment the rows of `a` that lie equally far apart, see `row_segment`
     """
-    p = _problem(m, n, k, dtype, target)
+    p = _problem(m, n, k, dtype, target, segment)
     mr, nv = _best_tile(p, packed)
     kc = _run_of_k(k, _PACKED_RUN if packed else STAGED_RUN)
     mc = _rows_of_a_task(p, _typical(batch)[-1], mr, nv, kc, target.l2)
@@ -180,6 +133,13 @@ def choose_contract_schedule(
     return ContractSchedule(
         mr=mr, nv=nv, width=p.width, kc=kc, mc=mc, grain=0 if never else grain, staged=staged
     )
+
+
+def row_segment(kernel: Contract) -> Size | None:
+    """How many rows of `a` lie equally far apart, where they are not all of them."""
+    where = walked_index(kernel.a)
+    rows = None if where is None else levels(where, kernel.m)
+    return None if rows is None or len(rows) == 1 else rows[-1].extent
 
 
 def contract_tasks(kernel: Contract, schedule: ContractSchedule) -> Size:
@@ -261,20 +221,37 @@ def _best_tile(p: _Problem, packed: int | None) -> tuple[int, int]:
 def _plane_cycles(p: _Problem, m: int, n: int, k: int, mr: int, nv: int) -> float:
     """Cycles of a whole product."""
     panels, rest = divmod(-(-n // p.width), nv)
-    rows = row_steps(m, mr, known=len(p.ms) == 1)
-    cycles = panels * sum(_tile_cycles(p, r, nv, k) for r in rows)
+    rows, times = _steps(p, m, mr)
+    cycles = times * panels * sum(_tile_cycles(p, r, nv, k) for r in rows)
     if rest:  # code for one more kind of panel
         cycles *= 1.01
-        cycles += sum(_tile_cycles(p, r, rest, k) for r in rows)
+        cycles += times * sum(_tile_cycles(p, r, rest, k) for r in rows)
     return max(cycles, 1.0)
 
 
-def row_heights(m: Size, mr: int, mc: int) -> list[int]:
+def _steps(p: _Problem, m: int, mr: int) -> tuple[list[int], float]:
+    """How m rows are cut into tiles: those of a segment, and the number of segments."""
+    if p.segment is None:
+        return row_steps(m, mr, known=p.fixed), 1
+    return row_steps(p.segment, mr, known=p.fixed), m / max(p.segment, 1)
+
+
+def row_heights(m: Size, mr: int, mc: int, segment: Size | None = None) -> list[int]:
     """The rows of tiles, ascending: what a known m asks for, else powers of two and mr."""
-    if not isinstance(m, int):
+    known = m if segment is None else aligned_rows(mc, segment)
+    if not isinstance(known, int):
         return [1 << i for i in range(mr.bit_length()) if 1 << i < mr] + [mr]
-    blocks = ([mc] if m >= mc else []) + [m % mc]
+    if segment is not None:
+        return sorted(set(_balanced(known, mr))) or [1]
+    blocks = ([mc] if known >= mc else []) + [known % mc]
     return sorted({r for rows in blocks for r in _balanced(rows, mr)}) or [1]
+
+
+def aligned_rows(mc: int, segment: Size) -> int | None:
+    """The rows that tasks and segments have in common, where they are always as many."""
+    if not isinstance(segment, int) or segment == 0:
+        return None
+    return segment if mc % segment == 0 else mc if segment % mc == 0 else None
 
 
 def row_steps(rows: int, mr: int, *, known: bool) -> list[int]:
@@ -311,7 +288,8 @@ def _tile_cycles(p: _Problem, r: int, v: int, k: int) -> float:
 def _task_cycles(p: _Problem, mr: int, nv: int, mc: int) -> float:
     m, n, k = p.largest
     vectors = max(1, min(nv, -(-n // p.width)))
-    return sum(_tile_cycles(p, r, vectors, k) for r in row_steps(min(m, mc), mr, known=True))
+    rows, times = _steps(replace(p, fixed=True), min(m, mc), mr)
+    return times * sum(_tile_cycles(p, r, vectors, k) for r in rows)
 
 
 def _run_of_k(k: Size, longest: int) -> int:
@@ -335,7 +313,18 @@ def _rows_of_a_task(p: _Problem, batch: int, mr: int, nv: int, kc: int, l2: int)
         if _task_cycles(p, mr, nv, rows) < 2 * _THREAD_CYCLES:
             break
         rows = -(-rows // 2)
+    if p.segment is not None:
+        return _whole_segments(rows, mr, p.segment)
     if rows >= m and len(p.ms) == 1:
         return rows
     blocks = -(-m // rows)
     return -(-m // blocks // mr) * mr
+
+
+def _whole_segments(rows: int, mr: int, segment: int) -> int:
+    """About `rows`: segments, or equal parts of one."""
+    if segment <= rows:
+        return max(1, rows // max(segment, 1) * segment)
+    parts = (d for d in range(-(-segment // rows), segment + 1) if segment % d == 0)
+    part = segment // next(parts)
+    return part if part >= 2 * mr or part * 2 > rows else -(-rows // mr) * mr

@@ -163,7 +163,7 @@ class _Lowering:
         first = next(w for w in self.group.works if w.kind == "contract")
         p = first.product
         assert p is not None
-        a, b = self.works.view(*p.a), self._b_load(*p.b, packed=p.packed)
+        a, b = self.works.view(*p.a, p.m, p.k), self._b_load(*p.b, packed=p.packed)
         assert a is not None
         dtype = first.value.type.dtype
         acc = self.k.local("acc", computing(dtype))

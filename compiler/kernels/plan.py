@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.dims import Symbol, product, size_symbols, symbol_size
 from fluxc.compiler.kernels.blocks import choose_block_schedule
-from fluxc.compiler.kernels.contraction import choose_contract_schedule
+from fluxc.compiler.kernels.contraction import choose_contract_schedule, row_segment
 from fluxc.compiler.kernels.cost import schedule_nest, schedule_sort
 from fluxc.compiler.kernels.flatten import flatten, replace_sizes
 from fluxc.compiler.kernels.kernel import Nest, Sort, kernel_symbols
@@ -298,6 +298,7 @@ class _Plan:
             self.target,
             batch=product(a.extent for a in kernel.batch),
             packed=kernel.packed,
+            segment=row_segment(kernel),
         )
         return Scheduled(kernel, s)
 

@@ -6,21 +6,21 @@ the output's axes, the window's are inner ones, and elements outside are guarded
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxc.compiler.ir.dims import exact_quotient, product, size_bounds
+from fluxc.compiler.ir.dims import evaluate_size, exact_quotient, product, size_bounds, size_symbols
 from fluxc.compiler.ir.graph import Value
 from fluxc.compiler.ir.types import TensorType, i32
 from fluxc.compiler.kernels.inline import Inliner, computing
-from fluxc.compiler.ops.convolution import conv_lines
+from fluxc.compiler.ops.convolution import channels_first, conv_lines
 from fluxc.compiler.ops.reduce import identity_of
 from fluxc.compiler.ops.window import window_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Node
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["convolution", "window_argmax", "window_max", "window_place", "window_sum"]
 
 Places = dict["Axis", "Expr"]
+_OUTPUTS, _DEPTH = 4, 8  # of a group and of a sum: fewer leave a product's vectors empty
+_LINE = 6  # points of a line below which rows of a tile are taken from several images
 
 
 def source(
@@ -158,6 +160,7 @@ class _Conv:
     """A convolution's operands, sizes and windows; channels and outputs are those of a group."""
 
     node: Node
+    last: bool
     along: tuple[Line, ...]
     groups: Size
     channels: Size
@@ -184,13 +187,9 @@ class _Conv:
         """The products in a sum."""
         return self.channels * product(self.kernel)
 
-    @property
-    def plain(self) -> bool:
-        """Whether each output point reads the input point at its own place, and no other."""
-        return all(
-            z.window == 1 and z.stride == 1 and z.interior == 0 and z.low == 0 and z.high == 0
-            for z in self.along
-        )
+    def index(self, n: Expr, channel: Expr, at: Sequence[Expr]) -> Place:
+        """Where an image has an element."""
+        return (n, *at, channel) if self.last else (n, channel, *at)
 
 
 def convolution(works: Works, node: Node) -> None:
@@ -198,13 +197,20 @@ def convolution(works: Works, node: Node) -> None:
     groups = node.attrs["groups"]
     outputs = 0 if groups == 0 else exact_quotient(w.type.shape[0], groups)
     assert outputs is not None, "checked by the type rule"
-    along = conv_lines(x.type.shape, w.type.shape, **node.attrs)
-    conv = _Conv(node, along, groups, w.type.shape[1], outputs)
-    columns = _columns(works, conv)
-    if columns is None:
-        _nest(works, conv)
+    last = node.op == "conv_last"
+    order = channels_first(x.type.rank) if last else range(x.type.rank)
+    along = conv_lines([x.type.shape[a] for a in order], w.type.shape, **node.attrs)
+    conv = _Conv(node, last, along, groups, w.type.shape[1], outputs)
+    if _is_product(conv):
+        _contraction(works, conv)
     else:
-        _contraction(works, conv, merged=columns)
+        _nest(works, conv)
+
+
+def _is_product(conv: _Conv) -> bool:
+    """Whether there are outputs enough to fill vectors, and products enough to sum."""
+    outputs, depth = (size_bounds(s)[1] for s in (conv.outputs, conv.depth))
+    return conv.x.type.dtype.is_float and outputs >= _OUTPUTS and depth >= _DEPTH
 
 
 def _nest(works: Works, conv: _Conv) -> None:
@@ -213,6 +219,7 @@ def _nest(works: Works, conv: _Conv) -> None:
     n, group, out = works.axes("n", (conv.x.type.shape[0], conv.groups, conv.outputs))
     points = works.axes("p", conv.points)
     channel, *kernel = works.axes("k", conv.w.type.shape[1:])
+    w, w_index = _kernel_by_output(works, conv)
 
     def define(inliner: Inliner, place: Places) -> Expr:
         offset = [place[a] for a in kernel]
@@ -221,69 +228,106 @@ def _nest(works: Works, conv: _Conv) -> None:
             k.add(k.mul(place[group], size), place[a])
             for size, a in ((conv.channels, channel), (conv.outputs, out))
         )
-        x = inliner.at(conv.x, (place[n], c, *at), inside)
-        return k.apply("mul", x, inliner.at(conv.w, (o, place[channel], *offset)))
+        x = inliner.at(conv.x, conv.index(place[n], c, at), inside)
+        return k.apply("mul", x, inliner.at(w, w_index(o, place[channel], offset)))
 
     row = k.add(k.mul(k.index(group), conv.outputs), k.index(out))
-    index = (k.index(n), row, *works.indices(points))
-    own = (n, group, out, *points, channel, *kernel)
+    index = conv.index(k.index(n), row, works.indices(points))
+    rows = (n, *points, group, out) if conv.last else (n, group, out, *points)
+    own = (*rows, *kernel, channel)
     works.reduction(conv.node, conv.node.output, own, index, define, "add")
 
 
-def _columns(works: Works, conv: _Conv) -> bool | None:
-    """None: a nest.  Else a contraction, and whether examples and points are one axis in it.
+def _kernel_by_output(
+    works: Works, conv: _Conv
+) -> tuple[Value, Callable[[Expr, Expr, Sequence[Expr]], Place]]:
+    """The kernel with its outputs side by side where those of the result are."""
+    w = conv.w
+    if not conv.last or w.type.shape[0] == 1:
+        return w, lambda o, c, at: (o, c, *at)
+    o, c, *kernel = works.axes("w", w.type.shape)
+    index = works.indices((o, c, *kernel))
+    copy, _ = works.copied(conv.node, w, index, (*kernel, c, o))
+    return copy, lambda o, c, at: (*at, c, o)
 
-    A vector of the contraction holds neighbouring points.  Where an image's points fill their
-    vectors badly, those of the next image follow at once; then the results are scattered.
+
+def _contraction(works: Works, conv: _Conv) -> None:
+    """m are the points of all images, n the outputs of a group, k the elements of a window.
+
+    The loops that m and k stand for are ordered as the input lies in memory: for channels last, k
+    runs along lines of the kernel that lie in one piece.
     """
-    dtype = conv.x.type.dtype
-    width = max(1, works.target.vector_bytes * 8 // computing(dtype).bits)
-    outputs, depth = (size_bounds(s)[1] for s in (conv.outputs, conv.depth))
-    examples = size_bounds(conv.x.type.shape[0])[1]
-    points = size_bounds(product(conv.points))[1]
-    if not dtype.is_float or outputs < 4 or depth < 8 or points * examples * 2 < width:
-        return None
-    filled = -(-points // width) * width if points < 2**31 else points
-    return bool(examples > 1 and (filled - points) * depth > 2 * width * points)
-
-
-def _contraction(works: Works, conv: _Conv, *, merged: bool) -> None:
-    """m are the outputs of a group, n the points, k the elements of a window."""
-    k, node = works.k, conv.node
-    examples, points = conv.x.type.shape[0], product(conv.points)
-    example, group = works.axes("b", (1 if merged else examples, conv.groups))
-    rows, columns, inner = works.axes(
-        "c", (conv.outputs, examples * points if merged else points, conv.depth)
+    k, node, x = works.k, conv.node, conv.x
+    example, group = works.axes("b", (x.type.shape[0], conv.groups))
+    points, kernel = works.axes("p", conv.points), works.axes("k", conv.kernel)
+    (channel,) = works.axes("c", (conv.channels,))
+    c = k.add(k.mul(k.index(group), conv.channels), k.index(channel))
+    value, index = _source_view(works, conv, (example, points, kernel), c)
+    step = _steps(works, value, index)
+    rows = sorted((example, *points), key=step, reverse=True)
+    lines = [a for a in rows if a.extent != 1]
+    if lines and _short(lines[-1].extent) and not _short(example.extent):
+        rows = [a for a in rows if a is not example] + [example]
+    depth = sorted((*kernel, channel), key=step, reverse=True)
+    m, n, inner = works.axes(
+        "c", (product(a.extent for a in rows), conv.outputs, product(a.extent for a in depth))
     )
-    im, column, ik = works.indices((rows, columns, inner))
-    if merged:
-        n, *p = k.unflatten(column, (examples, *conv.points))
-    else:
-        n, p = k.index(example), list(k.unflatten(column, conv.points))
-    c, *offset = k.unflatten(ik, (conv.channels, *conv.kernel))
-    o = k.add(k.mul(k.index(group), conv.outputs), im)
-    a = works.stored_view(node, conv.w, (o, c, *offset), (group, rows, inner))
-    if conv.plain:
-        channel = k.add(k.mul(k.index(group), conv.channels), c)
-        b = works.stored_view(node, conv.x, (n, channel, *p), (example, group, inner, columns))
-    else:
-        of_example = () if merged else (n,)
-        of_point = (n, *p) if merged else tuple(p)
-        place = (*of_example, k.index(group), c, *offset, *of_point)
-        b = _elements(works, conv, merged=merged), place
-    works.multiply(node, (example, group), (rows, columns, inner), a, b, (n, o, *p))
+    place: Places = {}
+    for axis, digits in ((m, rows), (inner, depth)):
+        at = k.unflatten(k.index(axis), [a.extent for a in digits])
+        place.update(zip(digits, at, strict=True))
+    a = value, k.substitute(index, place)
+    o = k.add(k.mul(k.index(group), conv.outputs), k.index(n))
+    b, packed = works.right_operand(
+        node, conv.w, (o, place[channel], *(place[x] for x in kernel)), (group,), (m, n, inner)
+    )
+    out = conv.index(place[example], o, [place[p] for p in points])
+    works.multiply(node, (group,), (m, n, inner), a, b, out, packed)
 
 
-def _elements(works: Works, conv: _Conv, *, merged: bool) -> Value:
-    """The elements of all windows, side by side for one element of the window after another:
-    [N, groups, channels, kernel..., points...], or with N before the points."""
-    k = works.k
-    (n,) = works.axes("n", conv.x.type.shape[:1])
-    group, channel = works.axes("c", (conv.groups, conv.channels))
-    kernel, points = works.axes("k", conv.kernel), works.axes("p", conv.points)
+def _source_view(
+    works: Works, conv: _Conv, axes: tuple[Axis, tuple[Axis, ...], tuple[Axis, ...]], c: Expr
+) -> tuple[Value, Place]:
+    """The input where every window lies within: itself, or a padded copy."""
+    k, (example, points, kernel) = works.k, axes
     at, inside = source(k, conv.along, works.indices(points), works.indices(kernel))
-    of_group = k.add(k.mul(k.index(group), conv.channels), k.index(channel))
-    lead, tail = ((), (n,)) if merged else ((n,), ())
-    axes = (*lead, group, channel, *kernel, *tail, *points)
-    value, _ = works.copied(conv.node, conv.x, (k.index(n), of_group, *at), axes, inside)
-    return value
+    own = conv.index(k.index(example), c, at)
+    if inside in {None, k.true} and works.view(conv.x, own) is not None:
+        return conv.x, own
+    n, channel = works.axes("n", (conv.x.type.shape[0], conv.groups * conv.channels))
+    spans = works.axes("s", [(z.count - 1) * z.stride + z.reach for z in conv.along])
+    whole = [replace(z, stride=1) for z in conv.along]
+    at, inside = source(k, whole, works.indices(spans), [k.size(0)] * len(spans))
+    index = conv.index(k.index(n), k.index(channel), at)
+    step = _steps(works, conv.x, index)
+    images_last = step(n) < step(channel)
+    order = (channel, *spans, n) if images_last else (n, *spans, channel)
+    value, _ = works.copied(conv.node, conv.x, index, order, inside)
+    place = [
+        k.add(k.mul(k.index(p), z.stride), k.mul(k.index(o), z.dilation))
+        for z, p, o in zip(conv.along, points, kernel, strict=True)
+    ]
+    i = k.index(example)
+    return value, (c, *place, i) if images_last else (i, *place, c)
+
+
+def _steps(works: Works, value: Value, index: Place) -> Callable[[Axis], int]:
+    """How far in memory a step along an axis goes, about."""
+    view = works.view(value, index)
+    if view is None:
+        shape = value.type.shape
+        form = works.k.linear(works.k.flatten(index, shape))
+    else:
+        form = works.k.linear(works.k.flatten(view.index, view.buffer.shape))
+    return lambda axis: abs(_about(form.stride(axis)))
+
+
+def _about(size: Size | None) -> int:
+    """A number for a size; 0 for what is unknown."""
+    if size is None:
+        return 0
+    return evaluate_size(size, {s.name: min(max(64, s.min), s.max) for s in size_symbols(size)})
+
+
+def _short(size: Size) -> bool:
+    return bool(size_bounds(size)[1] < _LINE)

@@ -13,6 +13,7 @@ from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import ceildiv, product, size_bounds, size_symbols
 from fluxc.compiler.ir.graph import Node, Value, node_symbols
 from fluxc.compiler.kernels import ordered, windows
+from fluxc.compiler.kernels.affine import levels, walked_index
 from fluxc.compiler.kernels.contraction import (
     choose_contract_schedule,
     worth_contract,
@@ -424,12 +425,8 @@ class Works:
                 self._settle(a, index_a)  # it is read once for each column
             self._sum_of_products(node, free_a, free_b)
             return
-        a, index_a = self.stored_view(node, a, index_a, (*batch, am, ak))
-        panel = self._panel(node, b, index_b, (m, n, k), an)
-        if panel is None:
-            b, index_b = self.stored_view(node, b, index_b, (*batch, ak, an))
-        else:
-            b, index_b = self._pack(node, b, index_b, batch, an, ak, panel)
+        left = self.stored_view(node, a, index_a, (*batch, am, ak))
+        right, panel = self.right_operand(node, b, index_b, batch, (am, an, ak))
         shape_a = [node.inputs[0].type.shape[i] for i in free_a]
         shape_b = [node.inputs[1].type.shape[i] for i in free_b]
         out = (
@@ -437,7 +434,22 @@ class Works:
             *self.k.unflatten(im, shape_a),
             *self.k.unflatten(in_, shape_b),
         )
-        self.multiply(node, batch, (am, an, ak), (a, index_a), (b, index_b), out, panel)
+        self.multiply(node, batch, (am, an, ak), left, right, out, panel)
+
+    def right_operand(
+        self,
+        node: Node,
+        b: Value,
+        index: Place,
+        batch: tuple[Axis, ...],
+        axes: tuple[Axis, Axis, Axis],
+    ) -> tuple[tuple[Value, Place], int | None]:
+        """`b[index]` as a contraction over (m, n, k) reads it, and the width of its panels."""
+        _, n, k = axes
+        panel = self._panel(b, index, batch, axes)
+        if panel is None:
+            return self.stored_view(node, b, index, (*batch, k, n)), None
+        return self._pack(node, b, index, batch, n, k, panel), panel
 
     def multiply(
         self,
@@ -489,13 +501,19 @@ class Works:
         """`e`, a value of a tensor of `dtype`, as it is read from memory."""
         return self.k.cast(self.k.cast(e, dtype), e.dtype)
 
-    def view(self, value: Value, index: Place) -> Load | None:
-        """`value[index]` as a load whose position is affine in the axes, if it is one."""
+    def view(self, value: Value, index: Place, *walked: Axis) -> Load | None:
+        """`value[index]` as a load whose position is affine in the axes, if it is one.
+
+        walked  axes in whose digits it may be affine
+        """
         e = self.inliner([], set()).at(value, index)
         if isinstance(e, Apply) and e.op == "cast":
             (e,) = e.args
         if not isinstance(e, Load) or e.guard is not None or e.dtype != value.type.dtype:
             return None
+        if walked:
+            where = walked_index(e)
+            return None if where is None or None in [levels(where, a) for a in walked] else e
         position = self.k.flatten(e.index, e.buffer.shape)
         return e if self.k.linear(position).affine else None
 
@@ -545,23 +563,28 @@ class Works:
         return copy, self.indices(axes)
 
     def _panel(
-        self, node: Node, b: Value, index: Place, sizes: tuple[Size, Size, Size], n: Axis
+        self,
+        b: Value,
+        index: Place,
+        batch: tuple[Axis, ...],
+        axes: tuple[Axis, Axis, Axis],
     ) -> int | None:
         """The width of the panels in which `b` is packed, or None: it is read where it is."""
-        m, columns, k = sizes
+        n = axes[1]
+        m, columns, k = (a.extent for a in axes)
         step = self._stride(b, index, n)
         reads: list[Read] = []
         self.inliner(reads, set()).at(b, index)
         known = all(r.value in self.ready or self._constant(r.value) for r in reads)
-        constant = self.prepares and known and not b.type.symbols
+        constant = step is None or (self.prepares and known and not b.type.symbols)
         dtype = b.type.dtype
         worth = worth_packing(
             m, columns, k, dtype, self.target, unit_stride=step == 1, constant=constant
         )
         if not worth:
             return None
-        batch = product(node.output.type.shape[: len(node.attrs["batch_a"])])
-        s = choose_contract_schedule(m, columns, k, dtype, self.target, batch=batch)
+        each = product(a.extent for a in batch)
+        s = choose_contract_schedule(m, columns, k, dtype, self.target, batch=each)
         return s.nv * s.width
 
     def _pack(
@@ -637,6 +660,7 @@ STRUCTURED: dict[str, Callable[[Works, Node], None]] = {
     **dict.fromkeys(REDUCTIONS, Works.reduce),
     "contract": Works.contract,
     "conv": windows.convolution,
+    "conv_last": windows.convolution,
     "window_argmax": windows.window_argmax,
     "window_max": windows.window_max,
     "window_place": windows.window_place,

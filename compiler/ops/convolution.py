@@ -1,4 +1,8 @@
-"""Convolution: any number of spatial axes, stride, padding, dilation, groups, gaps in the input."""
+"""Convolution: any number of spatial axes, stride, padding, dilation, groups, gaps in the input.
+
+`conv_last` is `conv` of images whose channels are the last axis: what `passes.assign_layouts` makes
+of it, because neighbouring channels are multiplied and stored side by side.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["conv_lines"]
+__all__ = ["channels_first", "channels_last", "conv_lines"]
 
 Sizes = tuple["Size", ...]
 Numbers = tuple[int, ...]
@@ -202,5 +206,80 @@ register(
         batch=conv_batch,
         doc="y[n, o, p] = sum over c, k of x[n, c, p*stride + k*dilation - low] * w[o, c, k]; x "
         "has `interior` gaps between neighbours and 0 around; output o reads its group's channels",
+    )
+)
+
+
+# ---- channels last
+
+
+def channels_first(rank: int) -> Numbers:
+    """The transpose of [N, S..., C] that gives [N, C, S...]."""
+    return (0, rank - 1, *range(1, rank - 1))
+
+
+def channels_last(rank: int) -> Numbers:
+    """The transpose of [N, C, S...] that gives [N, S..., C]."""
+    return (0, *range(2, rank), 1)
+
+
+def infer_conv_last(
+    x: TensorType,
+    w: TensorType,
+    *,
+    stride: Numbers,
+    low: Sizes,
+    high: Sizes,
+    dilation: Numbers,
+    interior: Numbers,
+    groups: Size,
+) -> TensorType:
+    if x.rank < 3:
+        raise ShapeError("conv_last takes an input [N, spatial..., C]", got=str(x))
+    y = infer_conv(
+        x.with_shape(*(x.shape[a] for a in channels_first(x.rank))), w, stride=stride, low=low,
+        high=high, dilation=dilation, interior=interior, groups=groups,
+    )  # fmt: skip
+    return y.with_shape(*(y.shape[a] for a in channels_last(y.rank)))
+
+
+def conv_last_reference(x: np.ndarray, w: np.ndarray, **attrs: Any) -> np.ndarray:
+    y = conv_reference(x.transpose(channels_first(x.ndim)), w, **attrs)
+    return y.transpose(channels_last(y.ndim))
+
+
+def conv_last_vjp(dy: Term, _y: Term, x: Term, w: Term, **attrs: Any) -> tuple[Term, Term]:
+    first, last = channels_first(x.type.rank), channels_last(x.type.rank)
+    dx, dw = conv_vjp(dy.transpose(axes=first), _y, x.transpose(axes=first), w, **attrs)
+    return dx.transpose(axes=last), dw
+
+
+def conv_last_batch(
+    b: Any, size: Size, x: Any, w: Any, *, batched: tuple[bool, ...], **attrs: Any
+) -> Any:
+    rank = x.type.rank - batched[0]
+
+    def axes(order: Numbers, *, has: bool) -> Numbers:
+        return (0, *(a + 1 for a in order)) if has else order
+
+    first = Term(b, x).transpose(axes=axes(channels_first(rank), has=batched[0]))
+    y = Term(b, conv_batch(b, size, first.value, w, batched=batched, **attrs))
+    return y.transpose(axes=axes(channels_last(rank), has=True)).value
+
+
+def sample_conv_last(rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
+    (x, w), attrs = sample_conv(rng)
+    return (x.transpose(channels_last(x.ndim)).copy(), w), attrs
+
+
+register(
+    Op(
+        name="conv_last",
+        infer=infer_conv_last,
+        reference=quiet(conv_last_reference),
+        vjp=derivative(conv_last_vjp),
+        sample=sample_conv_last,
+        batch=conv_last_batch,
+        doc="conv of x[n, p, c] with the same w[o, c, k], giving y[n, p, o]",
     )
 )

@@ -9,6 +9,7 @@ from fluxc.compiler.ir.graph import map_subgraphs
 from fluxc.compiler.ir.verify import verify
 from fluxc.compiler.knobs import knob
 from fluxc.compiler.ops import infer
+from fluxc.compiler.passes.assign_layouts import assign_layouts
 from fluxc.compiler.passes.delay_broadcasts import delay_broadcasts
 from fluxc.compiler.passes.drop_dead_code import drop_dead_code
 from fluxc.compiler.passes.fold_constants import fold_constants
@@ -30,7 +31,7 @@ __all__ = ["ONCE", "PASSES", "REPEATED", "Pass", "Watch", "everywhere", "optimiz
 Pass: TypeAlias = "Callable[[Graph], Graph]"  # noqa: S105, no password
 Watch: TypeAlias = "Callable[[str, Graph], None]"
 
-ONCE: tuple[Pass, ...] = (inline_calls, merge_control, drop_dead_code, split_gaps)
+ONCE: tuple[Pass, ...] = (inline_calls, merge_control, drop_dead_code, split_gaps, assign_layouts)
 REPEATED: tuple[Pass, ...] = (
     fold_constants,
     simplify,

@@ -18,25 +18,26 @@ from fluxc.compiler.backends.llvm.loops import KERNEL_TYPE, open_kernel
 from fluxc.compiler.backends.llvm.scalar import number
 from fluxc.compiler.backends.llvm.scope import Lanes, Scope
 from fluxc.compiler.backends.llvm.stage import copy_panel, zero_rows
-from fluxc.compiler.backends.llvm.tile import I64, Plane, Tile, emit_tile, moved
+from fluxc.compiler.backends.llvm.tile import I64, Plane, Run, Tile, emit_tile, moved
 from fluxc.compiler.backends.llvm.values import llvm_type
 from fluxc.compiler.errors import Unsupported
 from fluxc.compiler.ir.dims import is_multiple_of, size_bounds
+from fluxc.compiler.kernels.affine import affine_index, flat_index, levels, walked_index
 from fluxc.compiler.kernels.contraction import (
     STAGED_RUN,
-    affine_index,
+    aligned_rows,
     contract_staged,
-    flat_index,
     row_heights,
+    row_segment,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fluxc.compiler.backends.llvm.scalar import LlvmScalar
     from fluxc.compiler.ir.dims import Size
-    from fluxc.compiler.kernels.contraction import Affine
-    from fluxc.compiler.kernels.kernel import Axis, Contract, Load
+    from fluxc.compiler.kernels.affine import Affine, Level
+    from fluxc.compiler.kernels.kernel import Contract, Load
     from fluxc.compiler.kernels.schedule import ContractSchedule, Target
 
 __all__ = ["emit_contract"]
@@ -68,7 +69,10 @@ class _Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The rows first <= i < last of one panel, and the operands at row 0 and the panel's column."""
+    """The rows first <= i < last of one panel, and the operands at row 0 and the panel's column.
+
+    run: the steps of k.
+    """
 
     columns: _Columns
     masks: tuple[ir.Value | None, ...]
@@ -76,6 +80,7 @@ class _Block:
     last: ir.Value
     a: Plane
     b: Plane
+    run: Run
 
 
 class _Emitter:
@@ -97,6 +102,22 @@ class _Emitter:
         bound = STAGED_RUN if self.staged_b else schedule.kc
         self.kc = int(max(1, min(schedule.kc, bound, longest)))
         self.in_runs = longest > self.kc
+        where = walked_index(kernel.a)
+        rows, depth = (None if where is None else levels(where, x) for x in (kernel.m, kernel.k))
+        if where is None or rows is None or depth is None or kernel.a.guard is not None:
+            raise self.unsupported(kernel.a)
+        self.where_a, self.rows_of_a, self.depth_of_a = where, rows, depth
+        self.cut, self.inside = self.cut_of_k()
+
+    def cut_of_k(self) -> tuple[int, Size]:
+        """Which of the loops that k stands for is cut in runs, and the steps of k inside of it."""
+        inside: Size = 1
+        for i in range(len(self.depth_of_a) - 1, 0, -1):
+            more = inside * self.depth_of_a[i].extent
+            if size_bounds(more)[1] > self.kc:
+                return i, inside
+            inside = more
+        return 0, inside
 
     def emit(self) -> ir.Function:
         b, kernel = self.b, self.kernel
@@ -157,6 +178,9 @@ class _Emitter:
     def ceildiv(self, x: ir.Value, y: int) -> ir.Value:
         return self.b.udiv(self.b.add(x, I64(y - 1)), I64(y))
 
+    def larger(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        return self.b.select(self.b.icmp_signed(">", x, y), x, y)
+
     def smaller(self, x: ir.Value, y: ir.Value) -> ir.Value:
         return self.b.select(self.b.icmp_signed("<", x, y), x, y)
 
@@ -181,14 +205,15 @@ class _Emitter:
         panel: ir.Value,
     ) -> list[ir.Value]:
         """Rows first..last of one panel."""
-        b, kc = self.b, self.kc
+        b = self.b
         masks = self.masks(columns, column)
         scope.spread(Lanes(self.kernel.n, self.schedule.width, masks), column)
-        a = self.plane(scope, self.kernel.a, self.kernel.m, self.kernel.k)
+        steps = (self.step(x[-1].step) for x in (self.rows_of_a, self.depth_of_a))
+        a = self.plane(scope, self.kernel.a, self.where_a, *steps)
         right = self.panel_of_b(scope, column, panel)
-        block = _Block(columns, masks, first, last, a, right)
+        block = _Block(columns, masks, first, last, a, right, self.whole_run())
         if not self.in_runs:
-            self.rows(scope, self.staged(block, self.k), self.step(self.kernel.k.extent), None)
+            self.rows(scope, self.staged(block, self.k), None)
             return []
         zero_rows(
             b,
@@ -198,17 +223,60 @@ class _Emitter:
             self.schedule.mc * self.schedule.nv,
         )
 
-        def run(inner: Scope, start: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            left = b.sub(self.k, start)
-            part = replace(block, a=a.at(b, 0, start), b=right.at(b, start))
-            final = b.icmp_signed("<=", left, I64(kc))
-            count = self.smaller(left, I64(kc))
-            self.rows(inner, self.staged(part, count), count, final)
+        loop = self.depth_of_a[self.cut]
+        each = max(1, self.kc // self.inside) if isinstance(self.inside, int) else 1
+        often = self.size(loop.extent)
+        # A loop without steps counts as one of them, so that nothing is divided by 0.
+        cuts = self.larger(self.ceildiv(often, each), I64(1))
+        before = [self.larger(self.size(x.extent), I64(1)) for x in self.depth_of_a[: self.cut]]
+        total = cuts
+        for extent in before:
+            total = b.mul(total, extent)
+
+        def run(inner: Scope, turn: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            rest, part = (b.udiv(turn, cuts), b.urem(turn, cuts)) if before else (I64(0), turn)
+            start = b.mul(part, I64(each))
+            count = self.smaller(b.sub(often, start), I64(each))
+            count = self.smaller(count, self.k)  # none where another loop has none
+            steps = [(start, self.step(loop.step)), *self.digits(rest, before)]
+            pointer = moved(b, a.pointer, steps, a.dtype.itemsize)
+            depth = b.mul(b.add(b.mul(rest, often), start), self.size(self.inside))
+            run = self.run_from(count)
+            here = replace(block, a=replace(a, pointer=pointer), b=right.at(b, depth), run=run)
+            final = b.icmp_signed("==", b.add(turn, I64(1)), total)
+            self.rows(inner, self.staged(here, b.mul(count, self.size(self.inside))), final)
             return []
 
-        # The loop runs at least once, so that the epilogue sees the empty sum where k is 0.
-        scope.loop(I64(0), self.k, kc, [], run, "run")
+        # There is always a turn, so that the epilogue sees the empty sum where k is 0.
+        scope.loop(I64(0), total, 1, [], run, "run")
         return []
+
+    def digits(
+        self, position: ir.Value, extents: list[ir.Value]
+    ) -> list[tuple[ir.Value, int | ir.Value]]:
+        """How often and how far `a` moves along the outer loops of k at a position among them."""
+        b, steps = self.b, []
+        for i, extent in reversed(list(enumerate(extents))):
+            at = position if i == 0 else b.urem(position, extent)
+            position = position if i == 0 else b.udiv(position, extent)
+            steps.append((at, self.step(self.depth_of_a[i].step)))
+        return steps
+
+    def whole_run(self) -> Run:
+        *around, last = self.depth_of_a
+        return Run(self.step(last.extent), self.loops(around))
+
+    def loops(self, around: Sequence[Level]) -> tuple[tuple[int | ir.Value, int | ir.Value], ...]:
+        return tuple((self.step(x.extent), self.step(x.step)) for x in around)
+
+    def run_from(self, count: ir.Value) -> Run:
+        """A run of `count` steps of the loop that is cut, and all inside of each."""
+        *_, last = self.depth_of_a
+        if self.cut == len(self.depth_of_a) - 1:
+            return Run(count)
+        step = self.step(self.depth_of_a[self.cut].step)
+        inner = self.loops(self.depth_of_a[self.cut + 1 : -1])
+        return Run(self.step(last.extent), ((count, step), *inner))
 
     def masks(self, columns: _Columns, column: ir.Value) -> tuple[ir.Value | None, ...]:
         """Which lanes of each vector lie inside; None where all do."""
@@ -224,15 +292,18 @@ class _Emitter:
 
     # --- operands
 
-    def plane(self, scope: Scope, load: Load, outer: Axis, inner: Axis) -> Plane:
+    def plane(
+        self,
+        scope: Scope,
+        load: Load,
+        where: Affine,
+        outer: int | ir.Value,
+        inner: int | ir.Value,
+    ) -> Plane:
         """An operand at this scope's batch element."""
-        where = flat_index(load)
-        if where is None or load.guard is not None:
-            raise self.unsupported(load)
         steps = [(self.step(where.constant), 1), *self.batch_steps(scope, where, 1)]
         pointer = moved(self.b, self.evaluator.pointers[load.buffer], steps, load.dtype.itemsize)
-        strides = (self.step(where.step(outer)), self.step(where.step(inner)))
-        return Plane(pointer, load.dtype, *strides)
+        return Plane(pointer, load.dtype, outer, inner)
 
     def unsupported(self, load: Load) -> Unsupported:
         what = f"{self.kernel.name}: a contraction reads {load.buffer.name}"
@@ -248,7 +319,11 @@ class _Emitter:
     def panel_of_b(self, scope: Scope, column: ir.Value, panel: ir.Value) -> Plane:
         kernel, load, b = self.kernel, self.kernel.b, self.b
         if kernel.packed is None:
-            plane = self.plane(scope, load, kernel.k, kernel.n)
+            where = flat_index(load)
+            if where is None or load.guard is not None:
+                raise self.unsupported(load)
+            strides = (self.step(where.step(x)) for x in (kernel.k, kernel.n))
+            plane = self.plane(scope, load, where, *strides)
             if kernel.n.extent == 1:  # one column has no stride; its vector is masked anyway
                 plane = Plane(plane.pointer, plane.dtype, plane.outer, 1)
             return plane.at(b, 0, column)
@@ -277,13 +352,45 @@ class _Emitter:
 
     # --- rows
 
-    def rows(self, scope: Scope, block: _Block, k: int | ir.Value, final: ir.Value | None) -> None:
+    def rows(self, scope: Scope, block: _Block, final: ir.Value | None) -> None:
         """Tiles of all rows of a block; then their epilogue, where `final` (None: always)."""
+        if len(self.rows_of_a) == 1:
+            self.segment(scope, block, block.first, block.last, final)
+            return
+        b, (*outer, line) = self.b, self.rows_of_a
+        extent, step = self.size(line.extent), self.step(line.step)
+
+        def visit(inner: Scope, row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            rest, past = b.udiv(row, extent), b.urem(row, extent)
+            start = b.sub(row, past)
+            last = self.smaller(b.add(start, extent), block.last)
+            steps = [(b.neg(start), step)]
+            for i, level in reversed(list(enumerate(outer))):
+                size = self.size(level.extent)
+                at = rest if i == 0 else b.urem(rest, size)
+                rest = rest if i == 0 else b.udiv(rest, size)
+                steps.append((at, self.step(level.step)))
+            pointer = moved(b, block.a.pointer, steps, block.a.dtype.itemsize)
+            here = replace(block, a=replace(block.a, pointer=pointer))
+            self.segment(inner, here, row, last, final)
+            return [last]
+
+        scope.loop_by(block.first, block.last, [], visit, "segment")
+
+    def segment(
+        self,
+        scope: Scope,
+        block: _Block,
+        first: ir.Value,
+        last: ir.Value,
+        final: ir.Value | None,
+    ) -> None:
+        """Tiles of rows that lie equally far apart in `a`."""
         b = self.b
 
         def tiles(inner: Scope, row: ir.Value, count: ir.Value) -> None:
             base = self.sums_of(b.sub(row, block.first) if self.in_runs else I64(0))
-            self.tile(block, row, count, base, k)
+            self.tile(block, row, count, base)
 
             def finish(last: Scope, _: list[ir.Value]) -> list[ir.Value]:
                 stop = b.add(row, count)
@@ -292,7 +399,7 @@ class _Emitter:
 
             inner.when(final, [], finish, "final", certain=final is None)
 
-        self.row_loop(scope, block.first, block.last, tiles)
+        self.row_loop(scope, first, last, tiles)
 
     def row_loop(
         self,
@@ -310,9 +417,7 @@ class _Emitter:
 
         scope.loop_by(first, last, [], visit, "rows")
 
-    def tile(
-        self, block: _Block, row: ir.Value, count: ir.Value, base: ir.Value, k: int | ir.Value
-    ) -> None:
+    def tile(self, block: _Block, row: ir.Value, count: ir.Value, base: ir.Value) -> None:
         """Adds the products of `count` rows to their sums; a variant for each count."""
         b = self.b
         heights = self.heights()
@@ -326,18 +431,22 @@ class _Emitter:
             b.position_at_end(case)
             tile = self.shape(block, r, row)
             start = self.initial(base, tile)
-            for i, x in enumerate(emit_tile(b, tile, a.at(b, row), block.b, k, start)):
+            sums = emit_tile(b, tile, a.at(b, row), block.b, block.run, start)
+            for i, x in enumerate(sums):
                 memory.store(x, self.place(base, *divmod(i, tile.vectors)))
             b.branch(after)
         b.position_at_end(after)
 
     def heights(self) -> list[int]:
-        return row_heights(self.kernel.m.extent, self.schedule.mr, self.schedule.mc)
+        s = self.schedule
+        return row_heights(self.kernel.m.extent, s.mr, s.mc, row_segment(self.kernel))
 
     def next_count(self, left: ir.Value) -> ir.Value:
         """The rows of the next tile, as `row_steps` has them."""
         b, mr = self.b, self.schedule.mr
-        if isinstance(self.kernel.m.extent, int):
+        segment, m = row_segment(self.kernel), self.kernel.m.extent
+        known = isinstance(m, int) if segment is None else aligned_rows(self.schedule.mc, segment)
+        if known:
             half = b.lshr(b.add(left, I64(1)), I64(1))
             some = b.select(b.icmp_signed(">", left, I64(mr)), half, left)
             return b.select(b.icmp_signed(">=", left, I64(2 * mr)), I64(mr), some)

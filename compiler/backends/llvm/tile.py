@@ -6,7 +6,7 @@ products.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from llvmlite import ir
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.types import DType
 
-__all__ = ["Plane", "Tile", "columns", "counted_loop", "emit_tile", "fetch", "moved"]
+__all__ = [
+    "Plane", "Run", "Stride", "Tile", "columns", "counted_loop", "emit_tile", "fetch", "moved",
+    "times",
+]  # fmt: skip
 
 I8, I32, I64 = (ir.IntType(n) for n in (8, 32, 64))
 Stride: TypeAlias = "int | ir.Value"  # in elements
@@ -107,10 +110,67 @@ def counted_loop(
     return merge(b, (before, carried), (latch, new))
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Steps of k: `count` of them in line, once for each step of the loops `around`.
+
+    A loop around is how often, and how far `a` moves each time; `b` goes on where it stands.
+    """
+
+    count: Stride
+    around: tuple[tuple[Stride, Stride], ...] = ()
+
+    def inside(self, b: ir.IRBuilder) -> Stride:
+        """The steps of k in one step of the outermost loop."""
+        total = self.count
+        for often, _ in self.around[1:]:
+            total = times(b, total, often)
+        return total
+
+
+def times(b: ir.IRBuilder, x: Stride, y: Stride) -> Stride:
+    if isinstance(x, int) and isinstance(y, int):
+        return x * y
+    return b.mul(*(I64(v) if isinstance(v, int) else v for v in (x, y)), flags=("nsw",))
+
+
 def emit_tile(
-    b: ir.IRBuilder, tile: Tile, a: Plane, bb: Plane, k: int | ir.Value, start: list[LlvmScalar]
+    b: ir.IRBuilder, tile: Tile, a: Plane, bb: Plane, run: Run, start: list[LlvmScalar]
 ) -> list[LlvmScalar]:
-    """`start + a @ b`, row by row, vector by vector.
+    """`start + a @ b`, row by row, vector by vector."""
+    if not run.around:
+        return _emit_line(b, tile, a, bb, run.count, start)
+    (often, step), *deeper = run.around
+    inside = run.inside(b)
+
+    def body(at: ir.Value, pa: ir.Value, pb: ir.Value, *values: ir.Value) -> list[ir.Value]:
+        part_a, part_b = (Plane(p, x.dtype, x.outer, x.inner) for p, x in ((pa, a), (pb, bb)))
+        sums = [x.with_value(v) for x, v in zip(start, values, strict=True)]
+        inner = replace(tile, prefetch=_prefetch_from(b, tile, at, inside))
+        sums = emit_tile(b, inner, part_a, part_b, Run(run.count, tuple(deeper)), sums)
+        following = moved(b, pa, [(1, step)], a.dtype.itemsize), part_b.at(b, inside).pointer
+        return [*following, *(x.v for x in sums)]
+
+    stop = I64(often) if isinstance(often, int) else often
+    state = [a.pointer, bb.pointer, *(x.v for x in start)]
+    state = counted_loop(b, "k_outer", stop, 1, state, body)
+    return [x.with_value(v) for x, v in zip(start, state[2:], strict=True)]
+
+
+def _prefetch_from(
+    b: ir.IRBuilder, tile: Tile, at: ir.Value, inside: Stride
+) -> tuple[ir.Value, int] | None:
+    """Where to fetch from in step `at` of a loop around `inside` steps of k."""
+    if tile.prefetch is None:
+        return None
+    pointer, lines = tile.prefetch
+    return moved(b, pointer, [(times(b, inside, at), lines * _LINE // tile.unroll)], 1), lines
+
+
+def _emit_line(
+    b: ir.IRBuilder, tile: Tile, a: Plane, bb: Plane, k: Stride, start: list[LlvmScalar]
+) -> list[LlvmScalar]:
+    """`start + a @ b` over steps of k in line.
 
     Few sums cannot hide the latency of a multiply-add: then neighbouring steps of k have sums of
     their own, which are added at the end.
@@ -133,7 +193,7 @@ def emit_tile(
 
         return body
 
-    u = tile.unroll
+    u = k if isinstance(k, int) and 0 < k <= 2 * tile.unroll else tile.unroll
     whole = I64(k // u * u) if isinstance(k, int) else b.and_(k, I64(-u))
     state = [a.pointer, bb.pointer, *sums]
     state = counted_loop(b, "k", whole, u, state, turn(u))
