@@ -8,7 +8,7 @@ import pytest
 
 from fluxc.compiler.ir.dims import dim
 from fluxc.compiler.ir.types import bf16, f32, f64, i8
-from fluxc.compiler.kernels.affine import affine_index, flat_index
+from fluxc.compiler.kernels.affine import Level, affine_index, flat_index, levels, walked_index
 from fluxc.compiler.kernels.contraction import (
     choose_contract_schedule,
     contract_cycles,
@@ -122,3 +122,17 @@ def test_affine_indices():
     )
     flat = flat_index(load)
     assert (flat.constant, flat.step(i), flat.step(j)) == (7, 8, -1)
+
+
+def test_digits_of_an_axis_are_loops_of_their_own():
+    e, n = Expressions(), dim("n")
+    m = Axis("m", n * 12)
+    i, h, w = e.unflatten(e.index(m), (n, 3, 4))
+    padded = walked_index(e.load(Buffer("x", f32, (n, 5, 6, 8)), (i, h, w, e.size(0))))
+    assert levels(padded, m) == (Level(n, 240), Level(3, 48), Level(4, 8))
+    dense = walked_index(e.load(Buffer("x", f32, (n, 3, 4, 8)), (i, h, w, e.size(0))))
+    assert levels(dense, m) == (Level(n * 12, 8),)
+    line = walked_index(e.load(Buffer("x", f32, (n, 8)), (i, e.size(0))))
+    assert levels(line, m) == (Level(n, 8), Level(12, 0))
+    twice = walked_index(e.load(Buffer("x", f32, (n * 12, 3)), (e.index(m), h)))
+    assert levels(twice, m) is None

@@ -305,6 +305,46 @@ def test_panels_copied_to_the_stack(b, dtype):
         check(kernel, tile, dict(zip("mnk", sizes, strict=True)), parts=2)
 
 
+def windows(n, points, kernel, c, outputs, tile, *, stride=1, packed=False):
+    """A product whose rows are points and whose depth is windows of images [n, h, w, c]."""
+    e = Expressions()
+    sizes = [(p - 1) * stride + q for p, q in zip(points, kernel, strict=True)]
+    a = Buffer("a", f32, (n, *sizes, c))
+    depth = kernel[0] * kernel[1] * c
+    m, j, k = Axis("m", n * points[0] * points[1]), Axis("n", outputs), Axis("k", depth)
+    i, *p = e.unflatten(e.index(m), (n, *points))
+    *q, channel = e.unflatten(e.index(k), (*kernel, c))
+    at = [e.add(e.mul(x, stride), y) for x, y in zip(p, q, strict=True)]
+    nr = tile.nv * tile.width
+    if packed:
+        b = Buffer("b", f32, (-(-outputs // nr), depth, nr))
+        column = e.index(j)
+        index = (e.floordiv(column, nr), e.index(k), e.mod(column, nr))
+    else:
+        b, index = Buffer("b", f32, (depth, outputs)), (e.index(k), e.index(j))
+    acc, out = e.local("acc", f32), Buffer("out", f32, (m.extent, outputs))
+    stores = (Store(out, (e.index(m), e.index(j)), acc),)
+    load_a, load_b = e.load(a, (i, *at, channel)), e.load(b, index)
+    panel = nr if packed else None
+    return Contract("conv", (a, b, out), (), m, j, k, load_a, load_b, acc, stores, panel)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rows_and_depth_may_be_several_loops(stride, packed):
+    """Windows of images are read where they are, whole, in runs, and in parts of a line."""
+    cases = [(2, (3, 7), (3, 3), 4), (1, (5, 1), (1, 2), 17), (0, (2, 2), (2, 2), 2)]
+    for kc, mc in ((1 << 30, 13), (24, 7), (5, 14)):
+        tile = replace(TILE, kc=kc, mc=mc)
+        for n, points, window, c in cases:
+            kernel = windows(n, points, window, c, 37, tile, stride=stride, packed=packed)
+            check(kernel, tile, parts=2)
+    tile = replace(TILE, kc=24, mc=14)
+    for n in (0, 1, 3):
+        kernel = windows(dim("b"), (3, 7), (3, 3), 4, 37, tile, stride=stride, packed=packed)
+        check(kernel, tile, {"b": n})
+
+
 def test_an_index_that_is_not_affine_is_refused():
     kernel = contraction(4, 16, 4, f32, TILE)
     e = Expressions()

@@ -277,10 +277,29 @@ class Fuser:
                 group.rows = covered
             return group.rows == covered and (not self._waits(work) or self._parallel(group))
         if group.kind == "contract" or group.rows is None:
-            return covered == group.full
+            return covered == group.full and not self._scatters(work, group, place)
         if covered == group.rows:
             return True
         return covered == group.full and (not self._waits(work) or self._parallel(group))
+
+    def _scatters(self, work: Work, group: Group, place: dict[Axis, Expr]) -> bool:
+        """Whether an epilogue would gather or scatter what lies side by side along another axis.
+
+        So it is with a gradient whose columns are outputs and an optimiser's state beside it.
+        """
+        columns = next((w.product.n for w in group.works if w.product is not None), None)
+        if columns is None:
+            return False
+        touched = [Read(work.value, work.out)]
+        for r in work.reads:
+            maker = self.works.of.get(r.value)
+            if maker is None or maker.group not in {group, work.group}:
+                touched.append(r)
+        for r in touched:
+            position = self.k.flatten(self.k.substitute(r.index, place), r.value.type.shape)
+            if r.value.type.rank > 1 and self.k.linear(position).stride(columns) not in {0, 1}:
+                return True
+        return False
 
     def _waits(self, work: Work) -> bool:
         """Whether a work reads values that exist once a row: it needs another pass."""
@@ -314,13 +333,22 @@ class Fuser:
                 Read(r.value, maker.coords), self.k.substitute(r.index, work.place), place
             ):
                 return
-        if self._complete_group(home, other, place) and self._agrees(home, other, place):
+        fits = self._complete_group(home, other, place) and self._agrees(home, other, place)
+        if fits and not self._scatter(home, other, place):
             merged = other.works
             self._merge(home, other, place)
             for w in merged:
                 for further in self._groups_read(w):
                     if further is not home and further.works:
                         self._absorb(home, further, w)
+
+    def _scatter(self, home: Group, other: Group, place: dict[Axis, Expr]) -> bool:
+        """Whether works of `other` would gather or scatter in the epilogue of `home`."""
+        moved = (
+            (w, dict(zip(w.place, self.k.substitute(list(w.place.values()), place), strict=True)))
+            for w in other.works
+        )
+        return any(self._scatters(w, home, at) for w, at in moved)
 
     def _agrees(self, home: Group, other: Group, place: dict[Axis, Expr]) -> bool:
         """Whether all that `home` reads of `other` is read where it would be computed."""
