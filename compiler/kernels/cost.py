@@ -12,8 +12,12 @@ from fluxc.compiler.kernels.kernel import (
     Apply,
     Expressions,
     Load,
+    Local,
     Nest,
     Pass,
+    kernel_roots,
+    kernel_stores,
+    operands,
     walk,
 )
 from fluxc.compiler.kernels.schedule import NestSchedule
@@ -76,8 +80,14 @@ def schedule_sort(sort: Sort) -> NestSchedule:
 
 def _widest(nest: Nest) -> int:
     """Bits of the widest value, index arithmetic aside."""
+    loaded: set[Expr] = set()
+    for e in walk(*kernel_roots(nest)):
+        if isinstance(e, Load | Local) or any(x in loaded for x in operands(e)):
+            loaded.add(e)
     values = [e for e in _values(nest) if isinstance(e, Load | Apply) and e.dtype.kind != "b"]
-    return max([8, *(computing(e.dtype).bits for e in values)])
+    dtypes = [e.dtype for e in values if e in loaded or e.dtype.is_float]
+    dtypes += [s.buffer.dtype for s in kernel_stores(nest)]
+    return max([8, *(computing(t).bits for t in dtypes)])
 
 
 def _values(nest: Nest) -> list[Expr]:

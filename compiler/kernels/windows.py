@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["convolution", "window_argmax", "window_max", "window_place", "window_sum"]
 
 Places = dict["Axis", "Expr"]
-_OUTPUTS, _DEPTH = 4, 8  # of a group and of a sum: fewer leave a product's vectors empty
+_DEPTH = 8  # products in a sum below which loading and storing costs more than they do
 _LINE = 6  # points of a line below which rows of a tile are taken from several images
 
 
@@ -210,7 +210,8 @@ def convolution(works: Works, node: Node) -> None:
 def _is_product(conv: _Conv) -> bool:
     """Whether there are outputs enough to fill vectors, and products enough to sum."""
     outputs, depth = (size_bounds(s)[1] for s in (conv.outputs, conv.depth))
-    return conv.x.type.dtype.is_float and outputs >= _OUTPUTS and depth >= _DEPTH
+    least = 2 if conv.groups == 1 else 4  # the nest of several groups has them side by side
+    return conv.x.type.dtype.is_float and outputs >= least and depth >= _DEPTH
 
 
 def _nest(works: Works, conv: _Conv) -> None:
@@ -243,10 +244,10 @@ def _kernel_by_output(
 ) -> tuple[Value, Callable[[Expr, Expr, Sequence[Expr]], Place]]:
     """The kernel with its outputs side by side where those of the result are."""
     w = conv.w
-    if not conv.last or w.type.shape[0] == 1:
-        return w, lambda o, c, at: (o, c, *at)
     o, c, *kernel = works.axes("w", w.type.shape)
     index = works.indices((o, c, *kernel))
+    if not conv.last or works.stride(w, index, o) in {0, 1}:
+        return w, lambda o, c, at: (o, c, *at)
     copy, _ = works.copied(conv.node, w, index, (*kernel, c, o))
     return copy, lambda o, c, at: (*at, c, o)
 

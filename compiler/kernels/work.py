@@ -415,7 +415,7 @@ class Works:
         im, in_, ik = self.indices((am, an, ak))
         index_a = self._operand(a, batch, at["batch_a"], free_a, im, at["over_a"], ik)
         index_b = self._operand(b, batch, at["batch_b"], free_b, in_, at["over_b"], ik)
-        along_k = self._stride(b, index_b, ak) == 1 and self._stride(b, index_b, an) != 1
+        along_k = self.stride(b, index_b, ak) == 1 and self.stride(b, index_b, an) != 1
         if (
             not dtype.is_float
             or most < 512
@@ -532,7 +532,7 @@ class Works:
             self.forced.add(value)
             self.point(value)
 
-    def _stride(self, value: Value, index: Place, axis: Axis) -> Size | None:
+    def stride(self, value: Value, index: Place, axis: Axis) -> Size | None:
         """How far apart neighbours along an axis lie in memory; None where `value` is no view."""
         view = self.view(value, index)
         if view is None:
@@ -572,7 +572,7 @@ class Works:
         """The width of the panels in which `b` is packed, or None: it is read where it is."""
         n = axes[1]
         m, columns, k = (a.extent for a in axes)
-        step = self._stride(b, index, n)
+        step = self.stride(b, index, n)
         reads: list[Read] = []
         self.inliner(reads, set()).at(b, index)
         known = all(r.value in self.ready or self._constant(r.value) for r in reads)

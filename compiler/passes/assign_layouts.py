@@ -27,8 +27,8 @@ _PER_AXIS = ("sizes", "strides", "low", "high", "dilation", "interior", "starts"
 
 
 def assign_layouts(g: Graph) -> Graph:
-    """Put channels last in convolutions and in what is computed of them."""
-    if not any(n.op == "conv" for n in g.nodes):
+    """Put channels last in convolutions and pooling, and in what is computed of them."""
+    if not any(map(_begins, g.nodes)):
         return g
     return _Assignment(g).graph()
 
@@ -81,7 +81,7 @@ class _Assignment:
         rule = _RULES.get(node.op)
         if rule is None and OPS[node.op].elementwise:
             rule = _elementwise
-        if rule is None or not (node.op == "conv" or any(v in self.last for v in node.inputs)):
+        if rule is None or not (_begins(node) or any(v in self.last for v in node.inputs)):
             return False
         if node.op in _POSITIONS and not _counts_alike(node):
             return False
@@ -148,19 +148,33 @@ def _places(node: Node, axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(order.index(a) for a in axes))
 
 
+def _begins(node: Node) -> bool:
+    """Whether a node is worth another order of its operands: windows over many channels are."""
+    if node.op not in _WINDOWS:
+        return node.op == "conv"
+    if node.output.type.rank < 3:
+        return False
+    image, channel, *spatial = node.attrs["sizes"]
+    if image != 1 or channel != 1 or all(size == 1 for size in spatial):
+        return False
+    return node.output.type.shape[1] not in range(_FEW)
+
+
 def _counts_alike(node: Node) -> bool:
     """Whether elements of a window are counted in the same order with the channels last."""
     _, channels, *spatial = node.attrs["sizes"]
     return channels == 1 or all(size == 1 for size in spatial)
 
 
+_FEW = 4  # channels that do not fill a vector
 _POSITIONS = {"window_argmax", "window_pick", "window_place"}
+_WINDOWS = {*_POSITIONS, "window_max", "window_sum"}
 _RULES: dict[str, Callable[[_Assignment, Node], None]] = {
     "conv": _conv,
     "reverse": _reverse,
     "concatenate": _concatenate,
     **dict.fromkeys(("pad", "slice"), _along_axes),
-    **dict.fromkeys((*_POSITIONS, "window_max", "window_sum"), _along_axes),
+    **dict.fromkeys(_WINDOWS, _along_axes),
     **dict.fromkeys(
         ("reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum"),
         _reduce,

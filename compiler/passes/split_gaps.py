@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["split_gaps"]
 
-_WORTH = 4  # outputs of a group below which a convolution is a nest and its parts are not faster
+_WORTH = 2  # outputs of a group below which a convolution is a nest and its parts are not faster
 _PARTS = 16
 
 
