@@ -1,7 +1,7 @@
-"""A character at a time: a recurrent network that learns a rhyme and recites it.
+"""A character at a time: a recurrent network of one's own learns a rhyme and recites it.
 
 The cell is an ordinary module.  `fx.scan` carries its state along the text in training, and along
-what it says itself when it recites; both compile to loops.
+what it says itself when it recites; both compile to loops.  (`char_lstm.py` has ready layers.)
 """
 
 import sys

@@ -15,83 +15,119 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
+def printed(example, cwd):
+    """What an example prints."""
+    result = run(sys.executable, ROOT / "examples" / f"{example}.py", cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 def run(*command, cwd):
     command = [*map(str, command)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_the_digits_are_learned_deployed_and_predicted_alike(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "digits.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert float(re.search(r"accuracy: ([\d.]+)%", result.stdout)[1]) >= 96
+    text = printed("digits", tmp_path)
+    assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 96
 
 
 def test_the_convolutional_network_learns_the_digits(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "digits_cnn.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert float(re.search(r"accuracy: ([\d.]+)%", result.stdout)[1]) >= 98
+    text = printed("digits_cnn", tmp_path)
+    assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 98
 
 
 def test_a_line_is_fitted(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "line.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    slope, intercept = map(float, re.search(r"y = ([\d.]+)\*x \+ ([\d.]+)", result.stdout).groups())
+    text = printed("line", tmp_path)
+    slope, intercept = map(float, re.search(r"y = ([\d.]+)\*x \+ ([\d.]+)", text).groups())
     assert abs(slope - 4) < 0.05
     assert abs(intercept - 2) < 0.05
 
 
 def test_noisy_xor_is_learned_through_recorded_statistics(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "xor.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    before, after = map(float, re.search(r"([\d.]+)% -> ([\d.]+)%", result.stdout).groups())
+    text = printed("xor", tmp_path)
+    before, after = map(float, re.search(r"([\d.]+)% -> ([\d.]+)%", text).groups())
     assert before < 60
     assert after >= 93
 
 
 def test_a_layer_with_its_own_derivative_learns_what_rounding_loses(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "custom_layer.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    full, trained, rounded = map(float, re.findall(r": ([\d.]+)%", result.stdout))
+    text = printed("custom_layer", tmp_path)
+    full, trained, rounded = map(float, re.findall(r": ([\d.]+)%", text))
     assert full >= 96
     assert trained >= 93
     assert rounded < trained - 1
 
 
 def test_newton_s_method_arrives_where_gradient_descent_does_not(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "newton.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert int(re.search(r"arrives in (\d+) steps", result.stdout)[1]) <= 8
-    assert float(re.search(r"still ([\d.]+) away", result.stdout)[1]) > 0.1
+    text = printed("newton", tmp_path)
+    assert int(re.search(r"arrives in (\d+) steps", text)[1]) <= 8
+    assert float(re.search(r"still ([\d.]+) away", text)[1]) > 0.1
 
 
 def test_the_longest_gradients_are_of_wrong_labels(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "per_example_gradients.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    found, wrong = map(int, re.search(r"among them: (\d+) of (\d+)", result.stdout).groups())
+    text = printed("per_example_gradients", tmp_path)
+    found, wrong = map(int, re.search(r"among them: (\d+) of (\d+)", text).groups())
     assert found >= 0.8 * wrong
 
 
 def test_a_recurrent_network_recites_its_rhyme(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "char_rnn.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "lines of the rhyme: 4 of 4" in result.stdout
+    text = printed("char_rnn", tmp_path)
+    assert "lines of the rhyme: 4 of 4" in text
 
 
 def test_a_learned_field_is_followed_in_as_many_steps_as_the_error_asks_for(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "neural_ode.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    few, many = map(int, re.findall(r": (\d+) steps", result.stdout))
+    text = printed("neural_ode", tmp_path)
+    few, many = map(int, re.findall(r": (\d+) steps", text))
     assert few < many
-    assert float(re.search(r"the truth: ([\d.]+)", result.stdout)[1]) < 0.1
+    assert float(re.search(r"the truth: ([\d.]+)", text)[1]) < 0.1
+    first, *_, last = map(float, re.findall(r"loss ([\d.]+)", text))
+    assert last < first / 100
 
 
 def test_a_small_gpt_learns_more_than_frequencies_of_letters(tmp_path):
-    result = run(sys.executable, ROOT / "examples" / "small_gpt.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    by_frequencies = float(re.search(r"frequencies alone: ([\d.]+)", result.stdout)[1])
-    *_, loss = map(float, re.findall(r"loss ([\d.]+)\n", result.stdout))
+    text = printed("small_gpt", tmp_path)
+    by_frequencies = float(re.search(r"frequencies alone: ([\d.]+)", text)[1])
+    *_, loss = map(float, re.findall(r"loss ([\d.]+)\n", text))
     assert loss < 0.75 * by_frequencies
-    assert len(result.stdout.split("Return a")[1]) > 50
+    assert len(text.split("Return a")[1]) > 50
+
+
+def test_two_lstms_write_words_of_the_docstrings(tmp_path):
+    text = printed("char_lstm", tmp_path)
+    by_frequencies = float(re.search(r"frequencies alone: ([\d.]+)", text)[1])
+    first, last = map(float, re.findall(r"epoch \d: loss ([\d.]+)", text))
+    assert last < first < by_frequencies
+    assert last < 0.65 * by_frequencies
+    known, words = map(int, re.search(r"have too: (\d+) of (\d+)", text).groups())
+    assert known >= 0.4 * words
+
+
+def test_a_tagger_needs_both_sides(tmp_path):
+    both, one = map(float, re.findall(r"way\w*: ([\d.]+)%", printed("tagger", tmp_path)))
+    assert both >= 97
+    assert one < 90
+
+
+def test_words_are_read_from_recordings_without_an_alignment(tmp_path):
+    text = printed("ctc", tmp_path)
+    assert float(re.search(r"without a mistake: ([\d.]+)%", text)[1]) >= 90
+    first, last = map(
+        float, re.search(r"first epoch: ([\d.]+), of the last: ([\d.]+)", text).groups()
+    )
+    assert last < 0.1 * first
+
+
+def test_points_out_of_noise_lie_on_the_moons_and_cover_them(tmp_path):
+    text = printed("diffusion", tmp_path)
+    near, covered = map(float, re.search(r"([\d.]+)% lie .* cover ([\d.]+)%", text).groups())
+    assert near >= 90
+    assert covered >= 95
+
+
+def test_a_network_finds_the_heat_in_a_rod_by_its_equation(tmp_path):
+    text = printed("physics", tmp_path)
+    assert float(re.search(r"exact solution: ([\d.]+)", text)[1]) < 0.02
 
 
 @pytest.mark.parametrize("page", ["transformations", "control-flow"])
