@@ -475,6 +475,31 @@ def test_hyper_parameters_are_inputs():
     np.testing.assert_array_equal(values["w"], before)
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_hyper_parameters_of_f64_parameters_are_f64(name):
+    """A default such as 0.001 is not rounded to f32 on its way."""
+    rule, plain, hypers = RULES[name]
+    fixed = {k: v for k, v in hypers.items() if isinstance(v, bool)}
+    entry, values = made(rule(**fixed), parameter())
+    grads = gradients(3)
+    for g, x in zip(grads, transcribed(plain, grads, **fixed), strict=True):
+        call(entry, values, g)
+        np.testing.assert_allclose(values["w"], x, rtol=1e-13, atol=1e-15)
+
+
+def test_hyper_parameters_of_mixed_parameters_are_f64():
+    """One value for all of a rule's parameters, each in its dtype."""
+    wide, narrow = parameter(), parameter("f32")
+    namespace = {"wide": wide, "narrow": narrow}
+    total = lambda: (wide.sum() + narrow.sum().astype("f64")) * 1.0
+    entry, kept = trace(total, namespace=namespace, optimizer=optim.Descent(0.1))
+    values = first_values(kept)
+    assert kept["optimizer.f.lr"].type.dtype.name == "f64"
+    call(entry, values)
+    np.testing.assert_array_equal(values["wide"], START - 0.1)
+    np.testing.assert_allclose(values["narrow"], START - 0.1, rtol=1e-6)
+
+
 def test_slots_of_one_name_carry_the_rule_s():
     rule = optim.Chain(optim.AccumGrad(2), optim.AdaGrad(), optim.Momentum(), optim.Momentum())
     entry, _ = made(rule, parameter())

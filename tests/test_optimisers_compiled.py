@@ -29,7 +29,7 @@ def entry(name, f, x, **options):
 def one_rule(name, rule, dtype="f32"):
     """A parameter, and a step whose gradient is the input."""
     w = fx.Param(SHAPE, init=START, dtype=dtype)
-    spec = {"f32": fx.f32, "f16": fx.f16, "bf16": fx.bf16}[dtype]
+    spec = {"f64": fx.f64, "f32": fx.f32, "f16": fx.f16, "bf16": fx.bf16}[dtype]
     return {
         f"w_{name}": w,
         name: entry(name, lambda x: (x * w).astype(fx.f32).sum(), spec[SHAPE], optimizer=rule),
@@ -74,6 +74,7 @@ def package(tmp_path_factory):
     for name, rule in PLAIN.items():
         space |= one_rule(name, rule)
     space |= one_rule("accumulated", optim.Chain(optim.AccumGrad(2), optim.Adam(WARM)))
+    space |= one_rule("wide", optim.Adam(), "f64")
     for dtype in ("f16", "bf16"):
         space |= one_rule(f"lost_{dtype}", optim.Descent(2.0**-12), dtype)
         mixed = optim.MixedPrecision(optim.Chain(optim.LossScale(8.0), optim.Descent(2.0**-12)))
@@ -83,6 +84,14 @@ def package(tmp_path_factory):
     space |= small_model()
     folder = tmp_path_factory.mktemp("optimisers") / "optimisers"
     return fx.compile(space, output=folder)
+
+
+def test_f64_parameters_are_updated_in_f64(package):
+    """By hyper-parameters in f64: 0.001 is not rounded to f32 on its way."""
+    model, grads = package.Model(), gradients(CALLS)
+    for g, x in zip(grads, transcribed(RULES["adam"][1], grads), strict=True):
+        model.wide(g)
+        np.testing.assert_allclose(model.parameters["w_wide"], x, rtol=1e-12)
 
 
 def call_all(model, i):

@@ -73,6 +73,11 @@ class Stage(NamedTuple):
         parts = (self.group, self.title if name in self.shared else "", name)
         return ".".join(part for part in parts if part)
 
+    @property
+    def dtype(self) -> ir.DType:
+        """That of hyper-parameters: f64 for f64 parameters, which see 0.1 and not its f32."""
+        return ir.f64 if any(p.type.dtype == ir.f64 for p in self.parameters) else ir.f32
+
 
 def wide(param: Param) -> ir.DType:
     """Updates of 16-bit parameters are computed and kept in f32."""
@@ -113,7 +118,8 @@ class Update:
                 f"{type(self.stage.rule).__name__} has no hyper-parameter {name!r}",
                 expected=", ".join(hypers) or "a name given to Rule.__init__",
             )
-        value = hyper_value(self.trace, self.stage.hyper(name), hypers[name], self._count)
+        name, first = self.stage.hyper(name), hypers[name]
+        value = hyper_value(self.trace, name, first, self._count, dtype=self.stage.dtype)
         return cast(value, self.g.type.dtype)
 
     @property
@@ -179,11 +185,16 @@ class Update:
 
 
 def hyper_value(
-    trace: Trace, name: str, first: Any, count: Callable[[], Tensor] | None = None, owner: str = ""
+    trace: Trace,
+    name: str,
+    first: Any,
+    count: Callable[[], Tensor] | None = None,
+    owner: str = "",
+    dtype: ir.DType = ir.f32,
 ) -> Tensor:
-    """The present value of a hyper-parameter: f32, or f64 of a schedule."""
+    """The present value of a hyper-parameter; f64 of a schedule."""
     if not isinstance(first, Schedule):
-        return Tensor(trace.read(Hyper(name, first, owner), ir.TensorType(ir.f32)))
+        return Tensor(trace.read(Hyper(name, first, owner), ir.TensorType(dtype)))
     if count is None:
         fail(TraceError, f"the hyper-parameter {name} cannot follow a schedule", got=repr(first))
 

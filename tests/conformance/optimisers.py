@@ -14,9 +14,6 @@ from conformance.cases import Stated, array, covers, dtype_of
 from dsl import call, first_values, trace
 from fluxc import init, nn, optim, schedules, train
 
-exact = schedules.Constant
-"""A hyper-parameter in f64; a plain one is f32 in the compiled step, also beside f64 parameters."""
-
 
 class Steps:
     """A training step whose gradients are its arguments, and all that it keeps, by name."""
@@ -28,10 +25,11 @@ class Steps:
             )
             for name, x in start.items()
         }
-        self.values = None
+        self.values = {}
         self.use(rule)
 
     def use(self, rule):
+        """Another rule from now on; the parameters stay."""
         parameters = self.parameters.values()
 
         def loss(*gradients):
@@ -39,9 +37,8 @@ class Steps:
 
         specs = [getattr(fx, p.type.dtype.name)[p.type.shape] for p in parameters]
         self.entry, kept = trace(loss, *specs, namespace=self.parameters, optimizer=rule)
-        self.values = first_values(kept) | {
-            k: self.values[k] for k in self.parameters if self.values
-        }
+        present = {name: x for name, x in self.values.items() if name in self.parameters}
+        self.values = first_values(kept) | present
 
     def step(self, *gradients):
         call(self.entry, self.values, *(np.asarray(g, np.float64) for g in gradients))
@@ -60,19 +57,19 @@ def updated(rule, args):
 
 
 ONE_STEP = {
-    "optim Descent(0.1)": optim.Descent(exact(0.1)),
-    "optim WeightDecay(0.1) alone": optim.WeightDecay(exact(0.1)),
-    "optim SignDecay(0.1) alone": optim.SignDecay(exact(0.1)),
-    "optim SignDecay(0.1) mixed signs": optim.SignDecay(exact(0.1)),
+    "optim Descent(0.1)": optim.Descent(0.1),
+    "optim WeightDecay(0.1) alone": optim.WeightDecay(0.1),
+    "optim SignDecay(0.1) alone": optim.SignDecay(0.1),
+    "optim SignDecay(0.1) mixed signs": optim.SignDecay(0.1),
     "optim ClipGrad(2) alone": optim.ClipGrad(2),
     "optim OptimiserChain(ClipGrad(2),WeightDecay(0.1))": optim.OptimiserChain(
-        optim.ClipGrad(2), optim.WeightDecay(exact(0.1))
+        optim.ClipGrad(2), optim.WeightDecay(0.1)
     ),
-    "optim OptimiserChain(Descent(0.1))": optim.OptimiserChain(optim.Descent(exact(0.1))),
+    "optim OptimiserChain(Descent(0.1))": optim.OptimiserChain(optim.Descent(0.1)),
     "optim OptimiserChain() identity": optim.OptimiserChain(),
-    "optim Momentum(1/30) update doc": optim.Momentum(exact(1 / 30)),
+    "optim Momentum(1/30) update doc": optim.Momentum(1 / 30),
     "optim OptimiserChain(ClipGrad(1),Descent(0.1)) doc": optim.OptimiserChain(
-        optim.ClipGrad(1), optim.Descent(exact(0.1))
+        optim.ClipGrad(1), optim.Descent(0.1)
     ),
 }
 
@@ -85,20 +82,20 @@ def one_step(case):
 @covers("optim AdamW(0.1) first step, lambda=0")
 def adamw(case):
     x = array(case.args["x"])
-    return Steps(optim.AdamW(exact(0.1)), x=x).step(2 * x)["x"]
+    return Steps(optim.AdamW(0.1), x=x).step(2 * x)["x"]
 
 
 @covers("optim Momentum(0.1) state after one step")
 def momentum_state(case):
     a = case.args
-    rule = optim.Momentum(exact(a["eta"]), exact(a["rho"]))
+    rule = optim.Momentum(a["eta"], a["rho"])
     return Steps(rule, x=a["x"]).step(a["dx"]).slot("v")
 
 
 @covers("optim Momentum trainable subset")
 def momentum_of_some(case):
     a = case.args
-    steps = Steps(optim.Momentum(exact(a["eta"]), exact(a["rho"])), fixed="y", x=a["x"], y=[5.0])
+    steps = Steps(optim.Momentum(a["eta"], a["rho"]), fixed="y", x=a["x"], y=[5.0])
     steps.step(a["dx"], [1.0])
     assert steps["y"] == [5]
     return steps["x"]
@@ -142,8 +139,8 @@ def clipped_moment(case):
 @covers("optim freeze then thaw, Descent")
 def freeze_and_thaw(case):
     a, after = case.args, {}
-    steps = Steps(optim.Groups({"y": None}, default=optim.Descent(exact(0.1))), x=a["x"], y=a["y"])
-    for number, rule in ((1, None), (2, optim.Descent(exact(0.2)))):
+    steps = Steps(optim.Groups({"y": None}, default=optim.Descent(0.1)), x=a["x"], y=a["y"])
+    for number, rule in ((1, None), (2, optim.Descent(0.2))):
         if rule is not None:
             steps.use(rule)
         steps.step(a["dx"], a["dy"])
@@ -155,16 +152,14 @@ def freeze_and_thaw(case):
 def accumulated(case):
     """Nothing for two steps, then the mean of three gradients, then nothing again."""
     start, lr, gradients = np.array([1.0, 2.0]), 0.1, np.arange(8.0).reshape(4, 2)
-    steps = Steps(optim.OptimiserChain(optim.AccumGrad(3), optim.Descent(exact(lr))), x=start)
+    steps = Steps(optim.OptimiserChain(optim.AccumGrad(3), optim.Descent(lr)), x=start)
     moved = start - lr * gradients[:3].mean(axis=0)
     return Stated([steps.step(g)["x"] for g in gradients], [start, start, moved, moved])
 
 
 @covers("optim AccumGrad(2)+WeightDecay(0.01)+Descent(0.1) doc")
 def accumulated_decay(case):
-    rule = optim.OptimiserChain(
-        optim.AccumGrad(2), optim.WeightDecay(exact(0.01)), optim.Descent(exact(0.1))
-    )
+    rule = optim.OptimiserChain(optim.AccumGrad(2), optim.WeightDecay(0.01), optim.Descent(0.1))
     a = case.args
     steps = Steps(rule, x=a["x"], y=a["y"])
     for g in a["grads"]:
@@ -174,7 +169,7 @@ def accumulated_decay(case):
 
 @covers("optim Nesterov() velocity doc")
 def nesterov(case):
-    rule = optim.Nesterov(exact(case.args["eta"]), exact(case.args["rho"]))
+    rule = optim.Nesterov(case.args["eta"], case.args["rho"])
     return Steps(rule, x=[0, 0]).step(case.args["dx"]).slot("v")
 
 
@@ -182,7 +177,7 @@ def nesterov(case):
 def adam_state(case):
     """Powers of beta are not kept, but the number of updates; Flux's run one ahead."""
     beta = (0.9, 0.999)
-    steps = Steps(optim.Adam(exact(0.1), tuple(map(exact, beta))), x=0.0)
+    steps = Steps(optim.Adam(0.1, beta), x=0.0)
 
     def state(gradient):
         steps.step(gradient)
@@ -198,7 +193,7 @@ def train_a_layer(case):
     x, y = (array(case.args[k]) for k in "xy")
     layer = nn.Dense(2, 1, fx.leakyrelu, init=init.ones, dtype="f64")
     loss = lambda x, y: fx.sum(abs(layer(x) - y)) * 100
-    rule = optim.Momentum(exact(0.1), exact(0.9))
+    rule = optim.Momentum(0.1, 0.9)
     specs, namespace = (fx.f64[2], fx.f64[1]), {"layer": layer}
     entry, kept = trace(loss, *specs, namespace=namespace, optimizer=rule)
     values = first_values(kept)
