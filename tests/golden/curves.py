@@ -62,6 +62,12 @@ def _gpt_batch(module, rng):
     return (np.stack([text[i : i + length + 1] for i in starts]),)
 
 
+def _lstm_batch(module, rng):
+    starts = rng.integers(0, len(_TEXT) - module.LENGTH, 8)
+    rows = [_TEXT[i : i + module.LENGTH + 1] for i in starts]
+    return (np.stack(rows).astype(np.uint8),)
+
+
 # Letters of a text that no version of Python changes.
 _TEXT = np.frombuffer(
     b"the quick brown fox jumps over the lazy dog, and then sits down to wait; " * 40, np.uint8
@@ -118,9 +124,43 @@ def _gpt(torch, p, text):
     return f.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
 
 
+def _lstm(torch, p, text):
+    f = torch.nn.functional
+    text = text.long()
+    x = f.one_hot(text[:, :-1], 128).float()
+    for i in (1, 2):
+        wi, wh, bias = (p[f"layers.{i}.cell.{kind}"] for kind in ("Wi", "Wh", "bias"))
+        h = c = torch.zeros(len(text), wh.shape[1])
+        out = []
+        for t in range(x.shape[1]):
+            gates = f.linear(x[:, t], wi, bias) + f.linear(h, wh)
+            i_, f_, g_, o_ = gates.chunk(4, -1)
+            c = torch.sigmoid(f_) * c + torch.sigmoid(i_) * torch.tanh(g_)
+            h = torch.sigmoid(o_) * torch.tanh(c)
+            out.append(h)
+        x = torch.stack(out, 1)
+    logits = f.linear(x, p["layers.3.weight"], p["layers.3.bias"])
+    return f.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
+
+
+class _ClippedAdam:
+    """Adam of gradients of at most norm 1, each array's own."""
+
+    def __init__(self, optim, parameters):
+        self.parameters = list(parameters)
+        self.adam = optim.Adam(self.parameters, 1e-2)
+        self.zero_grad = self.adam.zero_grad
+
+    def step(self):
+        for p in self.parameters:
+            p.grad *= (1.0 / p.grad.norm()).clamp(max=1.0)
+        self.adam.step()
+
+
 # example: how it is fed; its twin; the twin's optimiser.
 CASES = {
     "xor": (_xor_batch, _xor, lambda optim, p: optim.Adam(p, 0.01)),
+    "char_lstm": (_lstm_batch, _lstm, _ClippedAdam),
     "small_gpt": (_gpt_batch, _gpt, lambda optim, p: optim.Adam(p, 3e-3)),
 }
 
