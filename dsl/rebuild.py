@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from fluxc import ops
 from fluxc.compiler.errors import ShapeError, TraceError
 from fluxc.compiler.ir.types import DType, TensorType, f32
-from fluxc.module import Declared, Module, Param, is_container, trainables
+from fluxc.module import Declared, Module, Param, is_container
 from fluxc.ops.layout import split
 from fluxc.tensor import Operators, Tensor, as_tensor, promote
 from fluxc.trace import fail
 from fluxc.transforms import custom_vjp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fluxc.tensor import TensorLike
 
@@ -27,19 +27,18 @@ def rebuilt(tree: Any, swap: Callable[[Any], Any]) -> Any:
     """A copy of a tree of modules in which `swap(part)` stands for each part.
 
     `swap` returns what it is given where nothing is to change.  What is reached on several ways is
-    one in the copy too; what is neither module, parameter nor container is shared with the copy.
+    one in the copy too; what is no module, parameter, tensor or container is shared with the copy.
     """
     made: dict[int, Any] = {}
 
     def visit(x: Any) -> Any:
-        if not is_container(x):
+        leaf = isinstance(x, Declared | Tensor)
+        if not leaf and not is_container(x):
             return x
         if id(x) not in made:
             new = swap(x)
-            if new is not x and not isinstance(x, Declared):
-                new = visit(new)
-            elif not isinstance(x, Declared):
-                new = inside(x)
+            if not leaf:
+                new = visit(new) if new is not x else inside(x)
             made[id(x)] = new
         return made[id(x)]
 
@@ -56,10 +55,37 @@ def rebuilt(tree: Any, swap: Callable[[Any], Any]) -> Any:
     return visit(tree)
 
 
+def _numbers(tree: Any) -> list[Param | Tensor]:
+    """The trainable parameters, and the float tensors that stand for such in a copy; each once, in
+    the order of `trainables`."""
+    seen: dict[int, Any] = {}
+
+    def visit(x: Any) -> None:
+        if id(x) not in seen and (isinstance(x, Tensor) or is_container(x)):
+            seen[id(x)] = x
+            for part in _inside(x):
+                visit(part)
+
+    visit(tree)
+    return [x for x in seen.values() if isinstance(x, Tensor | Param) and _is_trained(x)]
+
+
+def _inside(x: Any) -> Iterable[Any]:
+    if isinstance(x, Declared | Tensor):
+        return ()
+    if isinstance(x, Module):
+        return vars(x).values()
+    return x.values() if isinstance(x, dict) else x
+
+
+def _is_trained(x: Param | Tensor) -> bool:
+    return x.trainable if isinstance(x, Param) else x.type.dtype.is_float
+
+
 class Flat(Operators):
     """The trainable parameters of a model in one vector.  It is read where it is used."""
 
-    def __init__(self, parameters: list[Param]) -> None:
+    def __init__(self, parameters: list[Param | Tensor]) -> None:
         self.parameters = parameters
         dtype: DType = parameters[0].type.dtype if parameters else f32
         for p in parameters:
@@ -108,7 +134,8 @@ def destructure(model: Any) -> tuple[Flat, Callable[[TensorLike], Any]]:
 
     flat  a tensor [count], in the order of `nn.trainables` and row by row; a parameter that is
           reached on several ways is in it once.  Its values are those at the place of the program
-          where it is used.
+          where it is used.  Of a copy that `re` made, or another tree of float tensors, it has
+          those.
     re    `re(v)` is a copy of the model in which parts of v, in the parameters' dtypes, stand for
           the parameters: call it, index it, differentiate by v.  It has the states of the model
           and those of its parameters that are not trained.
@@ -117,7 +144,7 @@ def destructure(model: Any) -> tuple[Flat, Callable[[TensorLike], Any]]:
     """
     if not is_container(model):
         fail(TraceError, f"a {type(model).__name__} has no parameters", expected="a module")
-    flat = Flat(trainables(model))
+    flat = Flat(_numbers(model))
 
     def re(vector: TensorLike) -> Any:
         v = as_tensor(vector)

@@ -191,6 +191,28 @@ def test_second_derivatives_through_a_vector():
     np.testing.assert_allclose(run(f, namespace={"m": holder}), [8, 16, 24])
 
 
+def test_a_copy_is_destructured_into_its_tensors():
+    """Its vector is the one it was made of, differentiated too; so are trees of tensors."""
+    net = Net()
+    _, rebuild = fx.destructure(net)
+    vector = RNG.normal(size=27).astype(np.float32)
+    again = lambda v: fx.destructure(rebuild(v))[0].read()
+    np.testing.assert_array_equal(run(again, vector, namespace={"net": net}), vector)
+    slope = fx.grad(lambda v: (again(v) ** 2).sum())
+    np.testing.assert_allclose(run(slope, vector, namespace={"net": net}), 2 * vector)
+
+    def moved(v, x):
+        return fx.destructure(rebuild(v))[1](v * 2)(x)
+
+    got, want = (
+        run(f, vector, X, namespace={"net": net}) for f in (moved, lambda v, x: rebuild(v * 2)(x))
+    )
+    np.testing.assert_array_equal(got, want)
+    joined = lambda a, b, n: fx.destructure({"a": a, "b": [b, a, n]})[0].read()
+    a, b = np.ones((2, 2)), np.full(3, 2.0)
+    np.testing.assert_array_equal(run(joined, a, b, np.arange(2)), [1, 1, 1, 1, 2, 2, 2])
+
+
 def test_the_hessian_by_the_vector():
     """Forward over reverse is reverse over reverse."""
     model = nn.Chain(nn.Dense(3, 2, fx.tanh), nn.Dense(2, 1))
