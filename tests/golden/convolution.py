@@ -7,10 +7,10 @@ file holds the result and the gradients of `sum(result * seed)` by every operand
 
 # ruff: noqa: E501  (a row of a table is one line)
 
-import zlib
 from pathlib import Path
 
 import numpy as np
+import record
 
 FILE = Path(__file__).with_suffix(".npz")
 
@@ -64,7 +64,7 @@ CASES = {
 
 def inputs(name):
     """The operands of a case; with ties, a few small integers."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    rng = record.generator(name)
     case = CASES[name]
     draw = (lambda s: rng.integers(0, 3, s)) if case["ties"] else (lambda s: rng.normal(size=s))
     return [draw(shape).astype(np.float32) for shape in case["shapes"]]
@@ -72,51 +72,39 @@ def inputs(name):
 
 def seed(name, shape):
     """What the result is multiplied by before it is summed and differentiated."""
-    return (
-        np.random.default_rng(zlib.crc32(name.encode()) + 1).normal(size=shape).astype(np.float32)
-    )
+    return record.seed(name, shape).astype(np.float32)
+
+
+def apply(torch, name, xs):
+    f = torch.nn.functional
+    options, rank = dict(CASES[name]["options"]), xs[0].ndim - 2
+    match CASES[name]["function"]:
+        case "conv":
+            sides = options.pop("pad", 0)
+            if isinstance(sides, tuple) and len(sides) == 2 * rank and rank > 1:
+                pairs = [(sides[2 * i], sides[2 * i + 1]) for i in range(rank)]
+                xs = [f.pad(xs[0], [p for pair in pairs[::-1] for p in pair]), *xs[1:]]
+                sides = 0
+            convolve = (f.conv1d, f.conv2d, f.conv3d)[rank - 1]
+            return convolve(*xs, padding=sides, **options)
+        case "conv_transpose":
+            names = {"pad": "padding", "outpad": "output_padding"}
+            options = {names.get(key, key): value for key, value in options.items()}
+            back = (f.conv_transpose1d, f.conv_transpose2d, f.conv_transpose3d)[rank - 1]
+            return back(*xs, **options)
+        case "maxpool" | "meanpool" as kind:
+            largest = (f.max_pool1d, f.max_pool2d, f.max_pool3d)[rank - 1]
+            mean = (f.avg_pool1d, f.avg_pool2d, f.avg_pool3d)[rank - 1]
+            pool = largest if kind == "maxpool" else mean
+            names = {"k": "kernel_size", "pad": "padding"}
+            return pool(*xs, **{names.get(key, key): value for key, value in options.items()})
+        case "adaptive_maxpool":
+            return f.adaptive_max_pool2d(*xs, options["out"])
+    return f.adaptive_avg_pool2d(*xs, options["out"])
 
 
 def main():
-    import torch  # the one program here that needs it
-
-    f = torch.nn.functional
-
-    def apply(name, xs):
-        options, rank = dict(CASES[name]["options"]), xs[0].ndim - 2
-        match CASES[name]["function"]:
-            case "conv":
-                sides = options.pop("pad", 0)
-                if isinstance(sides, tuple) and len(sides) == 2 * rank and rank > 1:
-                    pairs = [(sides[2 * i], sides[2 * i + 1]) for i in range(rank)]
-                    xs = [f.pad(xs[0], [p for pair in pairs[::-1] for p in pair]), *xs[1:]]
-                    sides = 0
-                convolve = (f.conv1d, f.conv2d, f.conv3d)[rank - 1]
-                return convolve(*xs, padding=sides, **options)
-            case "conv_transpose":
-                names = {"pad": "padding", "outpad": "output_padding"}
-                options = {names.get(key, key): value for key, value in options.items()}
-                back = (f.conv_transpose1d, f.conv_transpose2d, f.conv_transpose3d)[rank - 1]
-                return back(*xs, **options)
-            case "maxpool" | "meanpool" as kind:
-                largest = (f.max_pool1d, f.max_pool2d, f.max_pool3d)[rank - 1]
-                mean = (f.avg_pool1d, f.avg_pool2d, f.avg_pool3d)[rank - 1]
-                pool = largest if kind == "maxpool" else mean
-                names = {"k": "kernel_size", "pad": "padding"}
-                return pool(*xs, **{names.get(key, key): value for key, value in options.items()})
-            case "adaptive_maxpool":
-                return f.adaptive_max_pool2d(*xs, options["out"])
-        return f.adaptive_avg_pool2d(*xs, options["out"])
-
-    arrays = {}
-    for name in CASES:
-        xs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in inputs(name)]
-        y = apply(name, xs)
-        gradients = torch.autograd.grad((y * torch.tensor(seed(name, y.shape))).sum(), xs)
-        for label, value in [("y", y), *((f"g{i}", g) for i, g in enumerate(gradients))]:
-            arrays[f"{name}.{label}"] = value.detach().numpy().astype(np.float32)
-    np.savez_compressed(FILE, **arrays)
-    print(f"{len(CASES)} cases, {FILE.stat().st_size} bytes")
+    record.record(FILE, CASES, inputs, apply, seed=seed, dtype=np.float32)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ each the file holds the result and the gradients of `sum(result * seed)` by ever
 
 # ruff: noqa: ARG005, E741  (a table of functions of one signature)
 
-import zlib
 from pathlib import Path
 
 import numpy as np
+import record
+from record import seed  # noqa: F401  (tests take it from here)
 
 FILE = Path(__file__).with_suffix(".npz")
 LABELS = np.array([2, 0, 4, 2, 1], np.int64)
@@ -238,27 +239,12 @@ def _draw(kind, shape, rng):
 
 def inputs(name):
     """The operands of a case, f32 numbers as float64."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    rng = record.generator(name)
     return [_draw(kind, shape, rng) for kind, shape in CASES[name][0]]
 
 
-def seed(name, shape):
-    """What the result is multiplied by before it is summed and differentiated."""
-    return np.random.default_rng(zlib.crc32(name.encode()) + 1).normal(size=shape)
-
-
 def main():
-    import torch  # the one program here that needs it
-
-    arrays = {}
-    for name, (_, _, function) in CASES.items():
-        xs = [torch.tensor(x, requires_grad=True) for x in inputs(name)]
-        y = function(torch, *xs)
-        gradients = torch.autograd.grad((y * torch.tensor(seed(name, y.shape))).sum(), xs)
-        for label, value in [("y", y), *((f"g{i}", g) for i, g in enumerate(gradients))]:
-            arrays[f"{name}.{label}"] = value.detach().numpy()
-    np.savez_compressed(FILE, **arrays)
-    print(f"{len(CASES)} cases, {FILE.stat().st_size} bytes")
+    record.record(FILE, CASES, inputs, lambda torch, name, xs: CASES[name][2](torch, *xs))
 
 
 if __name__ == "__main__":

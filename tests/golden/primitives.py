@@ -6,10 +6,11 @@ float operands.  For each the file holds the result and the gradients of `sum(re
 every operand.  Of factorisations that are unique up to signs, combinations without them are taken.
 """
 
-import zlib
 from pathlib import Path
 
 import numpy as np
+import record
+from record import seed  # noqa: F401  (tests take it from here)
 
 FILE = Path(__file__).with_suffix(".npz")
 PLACES = np.array([[0, 2, 2], [1, 0, 2], [3, 3, 3], [1, 2, 1], [0, 1, 0]])
@@ -127,31 +128,15 @@ CASES = {
 
 
 def inputs(name):
-    """The operands of a case, multiples of 1/64."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    return [np.rint(rng.normal(size=shape) * 64) / 64 for shape in CASES[name][0]]
-
-
-def seed(name, shape):
-    """What the result is multiplied by before it is summed and differentiated."""
-    return np.random.default_rng(zlib.crc32(name.encode()) + 1).normal(size=shape)
+    """The operands of a case."""
+    return record.normal(name, CASES[name][0])
 
 
 ZEROS = (np.random.default_rng(0).random((2, 6, 3)) < 0.7).astype(np.float64)
 
 
 def main():
-    import torch  # the one program here that needs it
-
-    arrays = {}
-    for name, (_, _, function) in CASES.items():
-        xs = [torch.tensor(x, requires_grad=True) for x in inputs(name)]
-        y = function(torch, *xs)
-        gradients = torch.autograd.grad((y * torch.tensor(seed(name, y.shape))).sum(), xs)
-        for label, value in [("y", y), *((f"g{i}", g) for i, g in enumerate(gradients))]:
-            arrays[f"{name}.{label}"] = value.detach().numpy()
-    np.savez_compressed(FILE, **arrays)
-    print(f"{len(CASES)} cases, {FILE.stat().st_size} bytes")
+    record.record(FILE, CASES, inputs, lambda torch, name, xs: CASES[name][2](torch, *xs))
 
 
 if __name__ == "__main__":
