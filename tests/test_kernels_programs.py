@@ -343,6 +343,26 @@ def test_a_reshape_by_named_sizes_does_not_join_what_it_cannot_follow():
     check(graph, arrays(graph, n=5))
 
 
+SHAPES = [(3, 2, 2, 4), (3, 4, 4), (3, 2, 8), (3, 16), (6, 8), (12, 4), (6, 2, 4)]
+
+
+@pytest.mark.parametrize("after", SHAPES)
+@pytest.mark.parametrize("before", SHAPES)
+def test_sums_before_and_after_a_reshape_are_of_their_own_rows(before, after):
+    """Groups of channels are normalised, then channels summed: a row of the one is several of
+    the other."""
+    for axes in ((len(before) - 1,), tuple(range(1, len(before)))):
+        g = G()
+        x = g.param(f64, *before)
+        kept = tuple(a for a in range(len(before)) if a not in axes)
+        y = g.sub(x, g.along(g.reduce_sum(x, axes=axes), x, kept))
+        y = g.reshape(y, shape=after)
+        total = g.reduce_sum(g.exp(y), axes=(len(after) - 1,))
+        for results in ((total,), (total, y)):
+            graph = g.done(*results)
+            check(graph, arrays(graph))
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_one_row_reads_a_weight_where_it_lies(rows):
     """A weight [columns, k] is neither packed nor copied, and the row is computed once."""

@@ -384,6 +384,8 @@ class Fuser:
         if home.kind != "nest" or covered != home.full:
             return False
         rows = axes_of(place[a] for a in other.rows)
+        if _points(other.rows) != _points(rows):
+            return False  # a reshape of `other` makes several rows of one: its sums would be parts
         if home.rows is None:
             # The point that reads both is at every point: a pass after the reductions of `other`.
             if rows != home.full and not self._parallel(other):
