@@ -381,11 +381,11 @@ class Fuser:
             return False
         if other.rows is None:
             return covered == home.full or (home.kind == "nest" and covered == home.rows)
-        if home.kind != "nest" or covered != home.full:
-            return False
+        # Where a reshape makes several rows of one of `other`, its sums would be of parts.
         rows = axes_of(place[a] for a in other.rows)
-        if _points(other.rows) != _points(rows):
-            return False  # a reshape of `other` makes several rows of one: its sums would be parts
+        whole = _points(rows) == _points(other.rows)
+        if home.kind != "nest" or covered != home.full or not whole:
+            return False
         if home.rows is None:
             # The point that reads both is at every point: a pass after the reductions of `other`.
             if rows != home.full and not self._parallel(other):
