@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.errors import FluxcError
 from fluxc.compiler.ir.dims import evaluate_size, product, size_symbols
 from fluxc.compiler.ir.graph import graph_symbols, subgraphs
 from fluxc.compiler.kernels.plan import survey
+from fluxc.compiler.kernels.work import Again
 from fluxc.compiler.ops import OPS
 from fluxc.compiler.passes.recompute import later_than, recompute
 
@@ -61,7 +62,7 @@ def fit(entry: Entry, target: Target) -> Program:
         state = better
     if state.arena > state.limit:
         _fail(entry, state, evaluate_size(made.program.arena, sizes))
-    return replace(state.made.program, recomputed=_in_words(state.again))
+    return replace(state.made.program, recomputed=_in_words(state.nodes))
 
 
 def readable_bytes(count: int) -> str:
@@ -125,7 +126,8 @@ class _State:
     made: Survey
     sizes: Mapping[str, int]
     limit: int
-    again: tuple[Node, ...] = ()
+    again: Again = field(default_factory=Again)
+    nodes: tuple[Node, ...] = ()
 
     @property
     def arena(self) -> int:
@@ -208,10 +210,13 @@ def _worthwhile(choices: Iterable[_Choice]) -> list[_Choice]:
 
 def _apply(state: _State, choice: _Choice, turn: Sequence[Value], target: Target) -> _State:
     graph = state.entry.graph
-    changed = recompute(graph, choice.values, state.made.stored, turn)
+    changed, copies = recompute(graph, choice.values, state.made.stored, turn)
     entry = replace(state.entry, graph=changed)
-    again = tuple(n for n in graph.nodes if not choice.values.isdisjoint(n.outputs))
-    return replace(state, entry=entry, made=survey(entry, target), again=(*state.again, *again))
+    nodes = tuple(n for n in graph.nodes if not choice.values.isdisjoint(n.outputs))
+    known = state.again
+    again = Again(known.stored | choice.values, known.copies | copies)
+    made = survey(entry, target, again)
+    return replace(state, entry=entry, made=made, again=again, nodes=(*state.nodes, *nodes))
 
 
 class _Kept:

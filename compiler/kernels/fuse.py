@@ -137,7 +137,7 @@ class Fuser:
         found: dict[Group, None] = {}
         for r in work.reads:
             maker = self.works.of.get(r.value)
-            if maker is not None and maker.group is not None:
+            if maker is not None and maker.group is not None and self._may_share(work, maker):
                 found[maker.group] = None
         rank = {"contract": 2, "nest": 0}
         return sorted(
@@ -148,8 +148,16 @@ class Fuser:
 
     def _groups_awaited(self, work: Work) -> list[Group]:
         """The groups that a work must run after, though it may read nothing of them."""
-        groups = (self.works.of[v].group for v in work.waits)
+        apart = (w for r in work.reads if (w := self.works.of.get(r.value)) is not None)
+        makers = [self.works.of[v] for v in work.waits]
+        makers += [w for w in apart if not self._may_share(work, w)]
+        groups = (w.group for w in makers)
         return list(dict.fromkeys(g for g in groups if g is not None))
+
+    def _may_share(self, work: Work, other: Work) -> bool:
+        """Whether one kernel may compute both: what is computed again keeps apart."""
+        copies = self.works.again.copies
+        return (work.value in copies) == (other.value in copies)
 
     def _found(self, work: Work) -> Group:
         """A new group around a work."""
@@ -430,7 +438,9 @@ class Fuser:
 
     def is_stored(self, value: Value, but: Value | None = None) -> bool:
         """Whether a value must lie in memory; `but`: were it not for this one reader."""
-        if value in self.works.results or self.works.of[value].kind == "control":
+        if value in self.works.results or value in self.works.again.stored:
+            return True
+        if self.works.of[value].kind == "control":
             return True
         group = self.works.of[value].group
         return any(
@@ -453,7 +463,9 @@ class Fuser:
         value, group = work.value, work.group
         readers = self.readers[value]
         outside = [w for w in readers if w.group is not group]
-        if value in self.works.results or value in self.works.once or not outside:
+        works, again = self.works, self.works.again
+        fixed = (works.results, works.once, again.stored, again.copies)
+        if not outside or any(value in values for values in fixed):
             return False
         if OPS[work.node.op].scalar is None:
             return False

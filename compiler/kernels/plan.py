@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.kernels.program import Step as FinalStep
     from fluxc.compiler.kernels.schedule import Target
     from fluxc.compiler.kernels.scope import Step
+    from fluxc.compiler.kernels.work import Again
 
 __all__ = ["Life", "Moment", "Survey", "plan", "survey"]
 
@@ -91,16 +92,19 @@ class Survey:
     moments: tuple[Moment, ...]
 
 
-def survey(entry: Entry, target: Target) -> Survey:
-    """The program of an entry, and what its memory is used for."""
-    made = _Plan(entry, target)
+def survey(entry: Entry, target: Target, again: Again | None = None) -> Survey:
+    """The program of an entry, and what its memory is used for.
+
+    again  what of the entry's graph is computed a second time
+    """
+    made = _Plan(entry, target, again)
     return made.survey(made.program())
 
 
 class _Plan:
     """Gives every buffer of a program its place."""
 
-    def __init__(self, entry: Entry, target: Target) -> None:
+    def __init__(self, entry: Entry, target: Target, again: Again | None = None) -> None:
         self.entry, self.target = entry, target
         count, n_inputs = len(entry.outputs), len(entry.inputs)
         params = entry.graph.params
@@ -119,6 +123,7 @@ class _Plan:
             target,
             prepares=not entry.updates,
             static=True,
+            again=again,
         )
         self.places: dict[Buffer, Place] = {}
 

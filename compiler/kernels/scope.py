@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.kernels.kernel import Expr, Kernel
     from fluxc.compiler.kernels.order import Order
     from fluxc.compiler.kernels.schedule import Target
-    from fluxc.compiler.kernels.work import Work
+    from fluxc.compiler.kernels.work import Again, Work
 
 __all__ = ["Control", "Memory", "Run", "Scope", "Step", "distinct_results", "walk_steps"]
 
@@ -160,6 +160,7 @@ class Scope:
     static:   whether only what has fixed sizes is made ahead.
     depth:    how many loops and choices it stands in.
     counter:  the symbol that counts the steps, where it is the body of a scan.
+    again:    what is computed a second time.
     """
 
     def __init__(
@@ -174,11 +175,18 @@ class Scope:
         static: bool,
         depth: int = 0,
         counter: str = "",
+        again: Again | None = None,
     ) -> None:
         self.graph, self.memory, self.target, self.depth = graph, memory, target, depth
         self.static, self.prepares, self.counter = static, prepares, counter
         self.works = Works(
-            graph, ready, prepares=prepares, target=target, static=static, counter=counter
+            graph,
+            ready,
+            prepares=prepares,
+            target=target,
+            static=static,
+            counter=counter,
+            again=again,
         )
         self.fuser = Fuser(self.works)
         self.inner: list[Scope] = []
@@ -494,18 +502,36 @@ def _sorted(steps: list[Step], fuser: Fuser) -> list[Step]:
     for g, before in waits.items():
         for h in before:
             users[h].append(g)
-    ready = [(groups[g][0].order, g) for g in groups if not waits[g]]
+    due = _due({g: steps[0].order for g, steps in groups.items()}, waits)
+    ready = [(due[g], groups[g][0].order, g) for g in groups if not waits[g]]
     heapq.heapify(ready)
     result: list[Step] = []
     while ready:
-        _, g = heapq.heappop(ready)
+        *_, g = heapq.heappop(ready)
         result += groups[g]
         for user in users[g]:
             waits[user].discard(g)
             if not waits[user]:
-                heapq.heappush(ready, (groups[user][0].order, user))
+                heapq.heappush(ready, (due[user], groups[user][0].order, user))
     assert len(result) == len(steps), "groups depend on one another in a cycle"
     return result
+
+
+def _due(order: dict[int, int], sources: Mapping[int, Iterable[int]]) -> dict[int, int]:
+    """When each group is needed: at its own place, or before that by a group which stands there.
+
+    What an optimiser computes from its counter comes last in the graph; the gradients that would
+    wait for it are taken in by the updates, and die with them.
+    """
+    due: dict[int, int] = {}
+    for first in sorted(order, key=lambda g: (order[g], g)):
+        waiting = [first]
+        while waiting:
+            g = waiting.pop()
+            if g not in due:  # else something needs it earlier
+                due[g] = order[first]
+                waiting += sources[g]
+    return due
 
 
 def _sources(group: int, steps: Container[int], order: Order) -> set[int]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fluxc.compiler.kernels.kernel import Expr
     from fluxc.compiler.kernels.schedule import Target
 
-__all__ = ["STRUCTURED", "Product", "Read", "Work", "Works"]
+__all__ = ["STRUCTURED", "Again", "Product", "Read", "Work", "Works"]
 
 REDUCTIONS = {
     "reduce_sum": "add",
@@ -62,6 +62,20 @@ class Read:
 
     value: Value
     index: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is computed a second time, so that it changes no kernel but its own.
+
+    Sums of a kernel that changes may be added in another order.
+
+    stored: values that lie in memory as if nothing were computed again.
+    copies: values whose works share no kernel with others.
+    """
+
+    stored: frozenset[Value] = frozenset()
+    copies: frozenset[Value] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +135,10 @@ class Works:
         target: Target,
         static: bool = True,
         counter: str = "",
+        again: Again | None = None,
     ) -> None:
         self.target, self.static, self.counter = target, static, counter
+        self.again = again or Again()
         self.prepares = prepares
         self.producers = {v: node for node in graph.nodes for v in node.outputs}
         self.results = set(graph.results)

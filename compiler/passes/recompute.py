@@ -11,6 +11,7 @@ from fluxc.compiler.passes.drop_dead_code import drop_dead_code
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
+    from collections.abc import Set as AbstractSet
 
     from fluxc.compiler.ir.graph import Graph, Node, Value
 
@@ -30,8 +31,9 @@ def later_than(g: Graph, turn: Iterable[Value]) -> set[Value]:
 
 def recompute(
     g: Graph, chosen: Container[Value], stored: Container[Value], turn: Iterable[Value]
-) -> Graph:
-    """`g` in which what comes after `turn` reads copies of `chosen`, computed when they are due.
+) -> tuple[Graph, frozenset[Value]]:
+    """`g` in which what comes after `turn` reads copies of `chosen`, computed when they are due;
+    and what these copies consist of.
 
     chosen  values that none of `turn` leads to
     stored  the values that lie in memory: a copy is made from these.  What lies between two of them
@@ -50,12 +52,13 @@ def recompute(
         inputs = copier.inputs(node)
         nodes += copier.made()
         nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
-    return drop_dead_code(replace(g, nodes=tuple(nodes)))
+    copies = frozenset(copier.copies.values())
+    return drop_dead_code(replace(g, nodes=tuple(nodes))), copies
 
 
 class _Copier:
     def __init__(
-        self, g: Graph, chosen: Container[Value], stored: Container[Value], late: Container[Value]
+        self, g: Graph, chosen: Container[Value], stored: Container[Value], late: AbstractSet[Value]
     ) -> None:
         self.chosen, self.stored, self.late = chosen, stored, late
         self.producers = {v: n for n in g.nodes for v in n.outputs}
@@ -72,11 +75,22 @@ class _Copier:
 
     def inputs(self, node: Node) -> tuple[Value, ...]:
         """The operands of a late node, of which some are copies."""
-        arrived = max((v for v in node.inputs if v in self.late), key=self.place.__getitem__)
+        arrived = self._arrived(node)
         for v in node.inputs:
             if self._changes(v):
                 self._copy(v, arrived)
         return tuple(self.copies[v] if self._changes(v) else v for v in node.inputs)
+
+    def _arrived(self, node: Node) -> Value:
+        """The last late value in memory that the node's kernel starts from.
+
+        Not what is only on its way through that kernel: it may take in what is copied here.
+        """
+        while True:
+            last = max((v for v in node.inputs if v in self.late), key=self.place.__getitem__)
+            if last in self.stored or self.late.isdisjoint(self.producers[last].inputs):
+                return last
+            node = self.producers[last]
 
     def _changes(self, value: Value) -> bool:
         """Whether a late use of the value is one of a copy."""
