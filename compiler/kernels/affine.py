@@ -154,10 +154,12 @@ def _next_level(steps: dict[Digit, Size], extent: Size, below: Size) -> Level | 
         (digit,) = here
         size = exact_quotient(extent, below) if digit.extent is None else digit.extent
         return None if size is None else Level(size, steps.pop(digit))
-    sizes = [exact_quotient(d.below, below) for d in steps] or [exact_quotient(extent, below)]
-    if None in sizes or len(sizes) > 1:
+    size, *others = [exact_quotient(d.below, below) for d in steps] or [
+        exact_quotient(extent, below)
+    ]
+    if size is None or others:
         return None
-    return Level(sizes[0] or 1, 0)
+    return Level(1 if isinstance(size, int) and size == 0 else size, 0)
 
 
 def _joined(found: list[Level]) -> list[Level]:
