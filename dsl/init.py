@@ -8,6 +8,7 @@ fan_in = in * prod(kernel), fan_out = out * prod(kernel).
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -39,6 +40,9 @@ def initialiser(f: Callable[..., np.ndarray]) -> Callable[..., Any]:
     @functools.wraps(f)
     def init(*args: Any, **options: Any) -> Any:
         if not args:
+            inspect.signature(f).bind(
+                None, None, **options
+            )  # a wrong keyword fails where it stands
             return functools.partial(init, **options)
         rng, shape = args
         return np.asarray(f(rng, tuple(shape), **options), np.float32).reshape(shape)

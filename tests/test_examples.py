@@ -32,9 +32,9 @@ def test_the_digits_are_learned_deployed_and_predicted_alike(tmp_path):
     assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 96
 
 
-def test_the_convolutional_network_learns_the_digits(tmp_path):
-    text = printed("digits_cnn", tmp_path)
-    assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 98
+def test_lenet_learns_the_digits(tmp_path):
+    text = printed("lenet", tmp_path)
+    assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 97
 
 
 def test_a_line_is_fitted(tmp_path):
@@ -128,6 +128,60 @@ def test_points_out_of_noise_lie_on_the_moons_and_cover_them(tmp_path):
 def test_a_network_finds_the_heat_in_a_rod_by_its_equation(tmp_path):
     text = printed("physics", tmp_path)
     assert float(re.search(r"exact solution: ([\d.]+)", text)[1]) < 0.02
+
+
+def test_a_variational_autoencoder_tells_images_and_draws_new_ones(tmp_path):
+    text = printed("vae", tmp_path)
+    first, later, last = map(float, re.search(r"loss: (.*) -> (.*) -> (.*)", text).groups())
+    assert first > later > last
+    told, mean = map(float, re.search(r"images: ([\d.]+), .* image: ([\d.]+)", text).groups())
+    assert told < 0.6 * mean
+    drawn, unseen, noise = map(float, re.findall(r"(?:digit|noise): ([\d.]+)", text))
+    assert drawn < (unseen + noise) / 2
+
+
+def test_two_convolutional_networks_train_each_other(tmp_path):
+    text = printed("dcgan", tmp_path)
+    *_, right = map(float, re.findall(r"(\d+)%", text))
+    assert 40 < right < 90
+    numbers = re.search(r"digit: ([\d.]+) -> ([\d.]+), from noise: ([\d.]+)", text).groups()
+    before, after, noise = map(float, numbers)
+    assert after < noise < before
+
+
+def test_a_penalty_on_gradients_makes_a_critic_measure_distances(tmp_path):
+    text = printed("wgan_gp", tmp_path)
+    numbers = re.search(r"finds ([\d.]+) .* slope of ([\d.]+); .* with (\d+)", text).groups()
+    found, slope, without = map(float, numbers)
+    assert abs(found - 1.5) < 0.2
+    assert abs(slope - 1) < 0.2
+    assert without > 10
+    before, after = map(float, re.search(r"ring: ([\d.]+) -> ([\d.]+)", text).groups())
+    assert after < before / 3
+    assert float(re.search(r"at least ([\d.]+)%", text)[1]) > 3
+
+
+def test_a_u_net_beats_the_best_blur_and_threshold(tmp_path):
+    text = printed("unet", tmp_path)
+    net, by_hand = map(float, re.findall(r"([\d.]+)%", text))
+    assert net > by_hand + 15
+
+
+def test_a_spatial_transformer_finds_the_digits(tmp_path):
+    text = printed("spatial_transformer", tmp_path)
+    plain, looking = map(float, re.findall(r"([\d.]+)%", text))
+    assert looking > plain + 10
+    before, after = map(float, re.search(r"place: ([\d.]+) -> ([\d.]+)", text).groups())
+    assert after < 0.7 * before
+
+
+def test_a_siamese_network_tells_like_pairs_from_unlike_ones(tmp_path):
+    text = printed("siamese", tmp_path)
+    like, unlike = map(float, re.findall(r"([\d.]+)(?: apart|\n)", text)[:2])
+    assert unlike > 2 * like
+    network, pixels = map(float, re.findall(r"([\d.]+)%", text))
+    assert network >= 95
+    assert network > pixels
 
 
 @pytest.mark.parametrize("page", ["transformations", "control-flow"])
