@@ -40,9 +40,8 @@ def initialiser(f: Callable[..., np.ndarray]) -> Callable[..., Any]:
     @functools.wraps(f)
     def init(*args: Any, **options: Any) -> Any:
         if not args:
-            inspect.signature(f).bind(
-                None, None, **options
-            )  # a wrong keyword fails where it stands
+            # A wrong keyword fails where it stands, not when the weights are written.
+            inspect.signature(f).bind_partial(None, None, **options)
             return functools.partial(init, **options)
         rng, shape = args
         return np.asarray(f(rng, tuple(shape), **options), np.float32).reshape(shape)

@@ -128,12 +128,10 @@ def test_one_seed_gives_one_value_and_each_parameter_its_own():
     np.testing.assert_array_equal(a, drawn(init.glorot_uniform, (4, 4), 1))
 
 
-@pytest.mark.parametrize("name", init.__all__)
+@pytest.mark.parametrize("name", sorted({*init.__all__} - {"nfan"}))
 def test_a_wrong_keyword_is_refused_where_it_stands(name):
-    """Not when the first weights are written."""
-    if name != "nfan":
-        with pytest.raises(TypeError, match="sdt"):
-            getattr(init, name)(sdt=0.02)
+    with pytest.raises(TypeError, match="sdt"):
+        getattr(init, name)(sdt=0.02)
 
 
 def test_an_initialiser_of_another_shape_is_refused():
