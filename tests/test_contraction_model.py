@@ -134,5 +134,7 @@ def test_digits_of_an_axis_are_loops_of_their_own():
     assert levels(dense, m) == (Level(n * 12, 8),)
     line = walked_index(e.load(Buffer("x", f32, (n, 8)), (i, e.size(0))))
     assert levels(line, m) == (Level(n, 8), Level(12, 0))
+    row, same = Axis("row", n), walked_index(e.load(Buffer("x", f32, (8,)), (e.size(0),)))
+    assert levels(same, row) == (Level(n, 0),)
     twice = walked_index(e.load(Buffer("x", f32, (n * 12, 3)), (e.index(m), h)))
     assert levels(twice, m) is None
