@@ -38,7 +38,7 @@ _ROUNDS = 12
 _UNBOUNDED = 2**62
 _SHARES = (1.1, 1.5, 2.5, math.inf)  # of what a round must free, how much a choice frees
 _TURN = 3  # moments
-_PRODUCTS = frozenset({"contract", "conv"})
+_PRODUCTS = frozenset({"contract", "conv", "conv_last"})
 _PRICES = 4  # element-wise, sums and moves, products, loops
 
 
@@ -370,7 +370,7 @@ def _cost(node: Node, sizes: Mapping[str, int]) -> float:
     if node.op == "contract":
         length = product(node.inputs[0].type.shape[i] for i in node.attrs["over_a"])
         return 2.0 * out * _count(length, sizes)
-    if node.op == "conv":
+    if node.op in {"conv", "conv_last"}:
         window = product(node.inputs[1].type.shape[1:])
         return 2.0 * out * _count(window, sizes)
     return float(max(out, *(_count(v.type.size, sizes) for v in node.inputs), 0))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "mixed_precision"]
 
 FAMILIES: dict[str, tuple[str, str]] = {
-    "products": ("narrow", "contract conv"),
+    "products": ("narrow", "contract conv conv_last"),
     "layout": ("follow", "broadcast reshape transpose reverse slice pad concatenate"),
     "parts": ("follow", "gather dynamic_slice dynamic_update"),
     "copies": ("follow", "identity stop_gradient barrier"),
