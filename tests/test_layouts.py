@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from compiled import assert_agrees, compile_graphs, expected
+from random_graphs import random_arguments
 
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.errors import ShapeError
 from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.dims import Symbol, evaluate_size, symbol_size
-from fluxc.compiler.ir.types import TensorType, f32
+from fluxc.compiler.ir.types import TensorType, bf16, f32, f64
 from fluxc.compiler.ops import infer
 from fluxc.compiler.passes import optimize
 from fluxc.compiler.passes.assign_layouts import assign_layouts
@@ -151,3 +152,31 @@ def test_compiled_networks_agree_with_the_interpreter(tmp_path):
             for g, want in zip(got, expected(graph, arrays), strict=True):
                 scale = float(np.abs(want).max(initial=1.0))
                 assert_agrees(g, want, f32, scale=scale, context=f"{name}, {n} images")
+
+
+@pytest.mark.cc
+def test_transpositions_are_cut_in_squares(tmp_path):
+    """Whole squares or none: the result is the same, and no more than one read of each line."""
+    sizes = {
+        "whole": (3, 256, 512),
+        "one": (1, 16, 8192),
+        "cut": (2, 255, 512),
+        "small": (2, 16, 64),
+    }
+    graphs = {}
+    for name, shape in sizes.items():
+        for dtype in (f32, f64, bf16):
+            b = Builder(infer)
+            x = b.param(TensorType(dtype, shape))
+            y = b.param(TensorType(dtype, (shape[0], shape[2], shape[1])))
+            moved = b.emit("transpose", x, axes=(0, 2, 1))
+            graphs[f"{name}_{dtype}"] = b.graph("g", [b.emit("add", moved, y)])
+    compiled = compile_graphs(graphs, tmp_path)
+    for name, graph in graphs.items():
+        arrays = random_arguments(np.random.default_rng(0), graph)
+        (got,) = compiled.on_every_number_of_threads(name, arrays)
+        (want,) = expected(graph, arrays)
+        assert_agrees(got, want, graph.results[0].type.dtype, context=name)
+    rows = {name: len(compiled.programs[name].run[0].scheduled.kernel.rows) for name in graphs}
+    assert rows["whole_f32"] == 5
+    assert rows["small_f32"] == 3

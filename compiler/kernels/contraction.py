@@ -153,7 +153,13 @@ def contract_staged(kernel: Contract, schedule: ContractSchedule) -> bool:
     if kernel.packed is not None or kernel.n.extent == 1:
         return False
     where = flat_index(kernel.b)
-    return schedule.staged or (where is not None and where.step(kernel.n) != 1)
+    if where is None:
+        return schedule.staged
+    columns, depth = where.step(kernel.n), where.step(kernel.k)
+    same = kernel.b.dtype == kernel.acc.dtype
+    if same and columns == 1 and depth == schedule.nv * schedule.width:
+        return False  # a panel of its own as it lies
+    return schedule.staged or columns != 1
 
 
 def contract_cycles(m: Size, n: Size, k: Size, dtype: DType, target: Target) -> float:

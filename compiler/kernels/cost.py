@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.dims import Dim, product, size_bounds
 from fluxc.compiler.kernels.inline import computing
 from fluxc.compiler.kernels.kernel import (
     Apply,
+    Axis,
     Expressions,
     Load,
     Local,
@@ -24,7 +25,7 @@ from fluxc.compiler.kernels.schedule import NestSchedule
 
 if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
-    from fluxc.compiler.kernels.kernel import Axis, Expr, Sort
+    from fluxc.compiler.kernels.kernel import Expr, Sort
     from fluxc.compiler.kernels.schedule import Target
 
 __all__ = ["schedule_nest", "schedule_sort"]
@@ -39,6 +40,8 @@ _OPS = {
     "div": 5, "sqrt": 5, "rsqrt": 6, "floor_div": 20, "mod": 20, "fmod": 40,
 }  # fmt: skip
 _TYPICAL = 64
+_LINE = 64  # bytes
+_SQUARES = 1 << 16  # points below which all that a transposition reads stays near
 _LATENCY = 4.0  # what a point of a running sum waits for the point before, in instructions
 
 
@@ -67,6 +70,8 @@ def schedule_nest(nest: Nest, target: Target) -> tuple[Nest, NestSchedule]:
     extent = None if best is None else best.extent
     width = 1 if best is None else lanes
     unroll = _unroll(nest, best, extent, width)
+    if best is not None:
+        nest, best = _in_squares(nest, best, width * unroll)
     return nest, NestSchedule(best, width, unroll, _grain(nest, best, width, unroll))
 
 
@@ -181,6 +186,59 @@ def _last(nest: Nest, axis: Axis) -> Nest:
 
     passes = tuple(Pass(moved(p.axes), p.reductions, p.stores, p.carries) for p in nest.passes)
     return Nest(nest.name, nest.buffers, moved(nest.rows), passes)
+
+
+def _in_squares(nest: Nest, vector: Axis, block: int) -> tuple[Nest, Axis]:
+    """The nest with a transposition cut in squares, and its vector axis.
+
+    Where lanes lie apart in what is read and neighbours along another row side by side, as many
+    rows as share a line of the cache follow one another before the next block of lanes.
+    """
+    other = _side_by_side(nest, vector)
+    if (
+        block == 1
+        or other is None
+        or not isinstance(vector.extent, int)
+        or not isinstance(other[0].extent, int)
+    ):
+        return nest, vector
+    row, line = other
+    if (
+        row.extent % line
+        or vector.extent % block
+        or math.prod(typical(a.extent) for a in nest.rows) < _SQUARES
+    ):
+        return nest, vector
+    outer, inner = Axis(row.name, row.extent // line), Axis(f"{row.name}_line", line)
+    blocks, lanes = Axis(vector.name, vector.extent // block), Axis(f"{vector.name}_block", block)
+    k = Expressions()
+    place = {
+        row: k.add(k.mul(k.index(outer), line), k.index(inner)),
+        vector: k.add(k.mul(k.index(blocks), block), k.index(lanes)),
+    }
+    stores = []
+    for s in nest.passes[0].stores:
+        value, *index = k.substitute((s.value, *s.index), place)
+        guard = None if s.guard is None else k.substitute((s.guard,), place)[0]
+        stores.append(replace(s, index=tuple(index), value=value, guard=guard))
+    others = tuple(a for a in nest.rows if a not in {row, vector})
+    rows = (*others, *(a for a in (outer, blocks) if a.extent != 1), inner, lanes)
+    return Nest(nest.name, nest.buffers, rows, (Pass((), (), tuple(stores)),)), lanes
+
+
+def _side_by_side(nest: Nest, vector: Axis) -> tuple[Axis, int] | None:
+    """A row along which something lies side by side that lies apart along the vector axis, and
+    how many elements share a line; None where there is none, or a point is more than itself."""
+    first, *more = nest.passes
+    plain = not (more or first.axes or any(s.accumulate for s in first.stores))
+    if not plain or vector not in nest.rows:
+        return None
+    for access in _accesses(first, Expressions(), nest.rows):
+        apart = access.stride[vector] not in {0, 1}
+        beside = [a for a in nest.rows if access.stride[a] == 1]
+        if apart and beside:
+            return beside[0], _LINE // access.bytes
+    return None
 
 
 def _unroll(nest: Nest, axis: Axis | None, extent: Size | None, width: int) -> int:
