@@ -9,7 +9,7 @@ from golden import second_order as golden
 
 import fluxc as fx
 from dsl import run, spec_of, trace
-from fluxc import nn
+from fluxc import losses, nn
 
 with np.load(golden.FILE) as stored:
     GOLDEN = dict(stored)
@@ -164,7 +164,15 @@ LAYERS = {
     "GRUv3": (lambda: nn.GRUv3(3, 3), (3, 3, 3)),
     "MultiHeadAttention": (lambda: First(nn.MultiHeadAttention(4, nheads=2)), (3, 3, 4)),
     "TransformerEncoder": (lambda: nn.TransformerEncoder(1, 4, 2, 6, dropout_prob=0.0), (3, 3, 4)),
+    "attention by heads": (lambda: nn.Chain(lambda x: fx.attention(x, fx.sin(x), x, causal=True, by_head=True)), (3, 2, 3, 2)),
+    "ctc_loss": (lambda: nn.Chain(each_loss(losses.ctc_loss, 2)), (3, 4, 3)),
+    "logitcrossentropy": (lambda: nn.Chain(each_loss(losses.logitcrossentropy)), (3, 4)),
 }  # fmt: skip
+
+
+def each_loss(loss, *labels):
+    """The losses of examples one by one; every label is 0."""
+    return lambda x: loss(x, fx.zeros((x.shape[0], *labels), fx.i32), fx.identity)
 
 
 class First(nn.Module):
