@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fluxc.compiler.errors import TraceError
+from fluxc.trace import fail
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,9 +39,17 @@ def nfan(shape: Shape) -> tuple[int, int]:
 
 def initialiser(f: Callable[..., np.ndarray]) -> Callable[..., Any]:
     """`f(rng, shape)` applies it; `f(keyword=...)` gives an initialiser with that keyword."""
+    known = list(inspect.signature(f).parameters)[2:]
 
     @functools.wraps(f)
     def init(*args: Any, **options: Any) -> Any:
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            fail(
+                TraceError,
+                f"{f.__name__} has no option {unknown[0]!r}",
+                expected=", ".join(known) or "no option",
+            )
         if not args:
             # A wrong keyword fails where it stands, not when the weights are written.
             inspect.signature(f).bind_partial(None, None, **options)

@@ -138,3 +138,11 @@ def test_an_initialiser_of_another_shape_is_refused():
     p = fx.Param((2, 3), init=lambda _, shape: np.zeros(shape[::-1]))
     with pytest.raises(fx.ShapeError, match="another shape"):
         p.initial(np.random.default_rng(0))
+
+
+def test_an_option_that_an_initialiser_does_not_have_is_refused_where_it_is_given():
+    with pytest.raises(fx.TraceError, match="randn has no option 'std'") as caught:
+        init.randn(std=2.0)
+    assert caught.value.loc.file == __file__
+    with pytest.raises(fx.TraceError, match="glorot_uniform has no option 'scale'"):
+        nn.Dense(2, 3, init=init.glorot_uniform(scale=2.0))
