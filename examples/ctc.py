@@ -2,7 +2,7 @@
 
 A recording of a word is longer than the word, and nobody says which part of it belongs to which
 letter.  Here each letter is a pattern of 8 channels that lasts for two to five steps, runs into its
-neighbours and is full of noise.  At each step the model says a letter, or nothing (the "blank"),
+neighbours and is noisy.  At each step the model says a letter, or nothing (the "blank"),
 and the loss is minus the logarithm of the probability of the word: the sum over every way in which
 the steps can say it.  Read greedily, the word is what is said at each step, without repetitions and
 blanks.
@@ -64,7 +64,7 @@ def record(rng, word, patterns):
         parts += [np.repeat(patterns[letter][None], rng.integers(2, 6), axis=0), silence]
     sound = np.concatenate(parts)
     blurred = (np.roll(sound, 1, axis=0) + 2 * sound + np.roll(sound, -1, axis=0)) / 4
-    return (blurred + 0.3 * rng.normal(size=sound.shape)).astype(np.float32)
+    return (blurred + 0.2 * rng.normal(size=sound.shape)).astype(np.float32)
 
 
 def draw(rng, patterns, count):

@@ -38,7 +38,9 @@ def derivatives(name):
         forward = fx.jvp(by_weights(loss), (ws,), (ds,))[1]
         backward = by_weights(lambda ws: fx.jvp(loss, (ws,), (ds,))[1])(ws)
         each = fx.vmap(fx.grad(square), (None, 0))(ws, x)
-        return value, slopes, forward, backward, each
+        jacobian = fx.jacobian(lambda ws: network(fx, x, *ws))(ws)
+        hessian = fx.hessian(lambda one: network(fx, one[None], *ws)[0])(x[0])
+        return value, slopes, forward, backward, each, jacobian, hessian
 
     return f
 
@@ -50,17 +52,17 @@ def arguments(name, dtype=np.float64):
 
 def assert_pytorch(name, got, **tolerance):
     counts = range(len(golden.CASES[name][1]))
-    labels = [
-        f"{label}{i}" for label in ("penalty.d", "curvature", "curvature", "each") for i in counts
-    ]
-    for label, one in zip(["penalty", *labels], got, strict=True):
+    kinds = ("penalty.d", "curvature", "curvature", "each", "jacobian")
+    labels = ["penalty", *(f"{kind}{i}" for kind in kinds for i in counts), "hessian"]
+    for label, one in zip(labels, got, strict=True):
         want = GOLDEN[f"{name}.{label}"]
         np.testing.assert_allclose(one, want, **tolerance, err_msg=f"{name}, {label}")
 
 
 @pytest.mark.parametrize("name", golden.CASES)
 def test_the_interpreter_agrees_with_pytorch(name):
-    """Gradient of a gradient penalty; Hessian times vector both ways; per-example gradients."""
+    """A gradient penalty's gradient, Hessian times vector both ways, per-example gradients, and
+    the matrices of first and second derivatives."""
     assert_pytorch(name, run(derivatives(name), *arguments(name)), rtol=1e-9, atol=1e-12)
 
 

@@ -4,8 +4,9 @@
 the tests need the file alone.  A case is a network that gives each example one number, from arrays
 of weights.  The file holds, for each, the penalty of WGAN-GP, mean((|d network / d x| - 1)**2), and
 its gradients by the weights; the product of the Hessian of mean(tanh(network)**2) by the weights
-with a direction; and the gradients of network(x[i])**2 by the weights, for each example.  For the
-network of a differential equation, it holds the loss of Burgers' equation and its gradients.
+with a direction; the gradients of network(x[i])**2 by the weights, for each example; the Jacobian
+of network(x) by the weights; and the Hessian of network(x[0]) by x[0].  For the network of a
+differential equation, it holds the loss of Burgers' equation and its gradients.
 """
 
 import zlib
@@ -124,36 +125,45 @@ def burgers(torch, x, ws):
     return ((slope[:, 1] + u * slope[:, 0] - VISCOSITY * bend[:, 0]) ** 2).mean()
 
 
+def tensors(torch, arrays):
+    return [torch.tensor(a, requires_grad=True) for a in arrays]
+
+
+def numbered(label, results):
+    return {f"{label}{i}": r.detach().numpy() for i, r in enumerate(results)}
+
+
+def derivatives(torch, name):
+    """All that the file holds of one network."""
+    grad, matrices = torch.autograd.grad, torch.autograd.functional
+    network = CASES[name][3]
+    x, ws = torch.tensor(examples(name)), tensors(torch, weights(name))
+    value = penalty(torch, network, x, ws)
+    loss = (torch.tanh(network(torch, x, *ws)) ** 2).mean()
+    slopes = grad(loss, ws, create_graph=True)
+    along = sum((g * torch.tensor(d)).sum() for g, d in zip(slopes, direction(name), strict=True))
+    each = [grad(network(torch, one[None], *ws)[0] ** 2, ws) for one in x]
+    jacobian = matrices.jacobian(lambda *ws: network(torch, x, *ws), tuple(ws))
+    hessian = matrices.hessian(lambda one: network(torch, one[None], *ws)[0], x[0])
+    found = {"penalty": value.detach().numpy(), "hessian": hessian.detach().numpy()}
+    found |= numbered("penalty.d", grad(value, ws))
+    found |= numbered("curvature", grad(along, ws))
+    found |= numbered("each", [torch.stack(g) for g in zip(*each, strict=True)])
+    found |= numbered("jacobian", jacobian)
+    return {f"{name}.{label}": array for label, array in found.items()}
+
+
 def main():
     import torch  # the one program here that needs it
 
-    def tensors(arrays):
-        return [torch.tensor(a, requires_grad=True) for a in arrays]
-
-    def found(label, results):
-        return {f"{label}{i}": r.detach().numpy() for i, r in enumerate(results)}
-
     arrays = {}
-    for name, (_, _, _, network) in CASES.items():
-        x, ws = torch.tensor(examples(name)), tensors(weights(name))
-        value = penalty(torch, network, x, ws)
-        arrays |= {f"{name}.penalty": value.detach().numpy()}
-        arrays |= found(f"{name}.penalty.d", torch.autograd.grad(value, ws))
-
-        loss = (torch.tanh(network(torch, x, *ws)) ** 2).mean()
-        slopes = torch.autograd.grad(loss, ws, create_graph=True)
-        along = sum(
-            (g * torch.tensor(d)).sum() for g, d in zip(slopes, direction(name), strict=True)
-        )
-        arrays |= found(f"{name}.curvature", torch.autograd.grad(along, ws))
-
-        each = [torch.autograd.grad(network(torch, one[None], *ws)[0] ** 2, ws) for one in x]
-        arrays |= found(f"{name}.each", [torch.stack(g) for g in zip(*each, strict=True)])
+    for name in CASES:
+        arrays |= derivatives(torch, name)
     x, ws = places()
-    x, ws = torch.tensor(x), tensors(ws)
-    value = burgers(torch, x, ws)
+    ws = tensors(torch, ws)
+    value = burgers(torch, torch.tensor(x), ws)
     arrays |= {"burgers": value.detach().numpy()}
-    arrays |= found("burgers.d", torch.autograd.grad(value, ws))
+    arrays |= numbered("burgers.d", torch.autograd.grad(value, ws))
     np.savez_compressed(FILE, **arrays)
     print(f"{len(arrays)} arrays, {FILE.stat().st_size} bytes")
 
