@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 from functools import lru_cache
+from pathlib import Path
 
 __all__ = ["is_library", "short_name"]
 
@@ -14,10 +15,17 @@ _LIBRARIES = tuple(
 )
 
 
+# Packages also come from other environments, by PYTHONPATH or a .pth file.
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
 @lru_cache(maxsize=4096)
 def is_library(file: str) -> bool:
     """Whether a file belongs to Python or to an installed package."""
-    return file.startswith("<frozen") or os.path.realpath(file).startswith(_LIBRARIES)
+    if file.startswith("<frozen"):
+        return True
+    path = os.path.realpath(file)
+    return path.startswith(_LIBRARIES) or not _INSTALLED.isdisjoint(Path(path).parts)
 
 
 def short_name(file: str) -> str:
