@@ -142,11 +142,10 @@ def test_a_variational_autoencoder_tells_images_and_draws_new_ones(tmp_path):
 
 def test_two_convolutional_networks_train_each_other(tmp_path):
     text = printed("dcgan", tmp_path)
-    *_, right = map(float, re.findall(r"(\d+)%", text))
-    assert 40 < right < 90
+    assert 40 < float(re.search(r"right .*: (\d+)%", text)[1]) < 95
     numbers = re.search(r"digit: ([\d.]+) -> ([\d.]+), from noise: ([\d.]+)", text).groups()
     before, after, noise = map(float, numbers)
-    assert after < noise < before
+    assert after < 0.95 * noise < before
 
 
 def test_a_penalty_on_gradients_makes_a_critic_measure_distances(tmp_path):
