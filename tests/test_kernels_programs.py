@@ -342,6 +342,25 @@ def test_a_reshape_by_named_sizes_does_not_join_what_it_cannot_follow():
     graph = g.done(g.times(g.reshape(y, shape=(4, n, n)), 0.5))
     check(graph, arrays(graph, n=5))
 
+# Ways to see [3, 4, 6]: a shape, and the axes over which a row of it goes.
+GROUPINGS = [((3, 4, 6), (2,)), ((3, 4, 6), (1, 2)), ((3, 2, 12), (2,)), ((6, 2, 6), (1, 2)),
+             ((12, 3, 2), (1,)), ((12, 2, 3), (2,)), ((9, 8), (1,)), ((72,), (0,)),
+             ((3, 4, 6), (0, 2))]  # fmt: skip
+
+
+@pytest.mark.parametrize("second", GROUPINGS)
+@pytest.mark.parametrize("first", GROUPINGS)
+def test_rows_of_one_reduction_are_no_parts_of_rows_of_another(first, second):
+    """A norm over one grouping of the elements, which another grouping of them sums."""
+    g = G()
+    (shape, axes), (other, over) = first, second
+    x = g.reshape(g.param(f64, 3, 4, 6), shape=shape)
+    kept = tuple(i for i in range(len(shape)) if i not in axes)
+    y = g.sub(x, g.along(g.mean(x, axes), x, kept))
+    z = g.reshape(y, shape=other)
+    graph = g.done(z, g.mean(z, over))
+    check(graph, arrays(graph))
+
 
 def channels(rows):
     """Shapes of the same elements: groups of channels, and the channels apart."""
