@@ -342,6 +342,7 @@ def test_a_reshape_by_named_sizes_does_not_join_what_it_cannot_follow():
     graph = g.done(g.times(g.reshape(y, shape=(4, n, n)), 0.5))
     check(graph, arrays(graph, n=5))
 
+
 # Ways to see [3, 4, 6]: a shape, and the axes over which a row of it goes.
 GROUPINGS = [((3, 4, 6), (2,)), ((3, 4, 6), (1, 2)), ((3, 2, 12), (2,)), ((6, 2, 6), (1, 2)),
              ((12, 3, 2), (1,)), ((12, 2, 3), (2,)), ((9, 8), (1,)), ((72,), (0,)),
