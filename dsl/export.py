@@ -21,6 +21,7 @@ from fluxc.naming import declared_names, variable_names
 from fluxc.ops.random import SEED, STEP
 from fluxc.optim.rule import Count, Hyper, Slot
 from fluxc.precision import compute_dtype, narrow_products
+from fluxc.schedules import Schedule
 from fluxc.tensor import Operators, Tensor, as_tensor
 from fluxc.trace import NeedsSize, Trace, current, is_users, user_loc
 from fluxc.tree import structure
@@ -81,7 +82,8 @@ class ExportedFunction:
         if not self.name.isidentifier():
             self.fail(f"{self.name!r} cannot be an entry's name", hint="@fx.export(name='...')")
         if self.optimizer is not None and not isinstance(self.optimizer, optim.Rule):
-            self.fail(f"{self.optimizer!r} is not an optimiser", hint="optim.Adam(1e-3)")
+            rate = "schedules.Exp(1e-3, 0.9)" if isinstance(self.optimizer, Schedule) else "1e-3"
+            self.fail(f"{self.optimizer!r} is not an optimiser", hint=f"optim.Adam({rate})")
         if self.optimizer is not None and not self.training:
             self.fail("an entry with an optimizer trains: training=False makes no sense")
         if self.wrt is not None and self.optimizer is None:

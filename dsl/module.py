@@ -344,20 +344,27 @@ def trainables(tree: Any, path: bool = False) -> list[Any]:
     return found if path else [leaf for _, leaf in found]
 
 
-def freeze(*trees: Any) -> None:
-    """Training leaves the parameters of these modules alone, until `thaw`."""
-    _set_frozen(trees, frozen=True)
+def freeze(*trees: Any) -> Any:
+    """Training leaves the parameters of these modules alone, until `thaw`; returns the modules.
+
+    One module comes back as it is, several as a tuple.
+    """
+    return _set_frozen(trees, frozen=True)
 
 
-def thaw(*trees: Any) -> None:
-    """Undo `freeze`.  Parameters that were declared with trainable=False stay as they are."""
-    _set_frozen(trees, frozen=False)
+def thaw(*trees: Any) -> Any:
+    """Undo `freeze`; returns the modules, as it does.
+
+    Parameters that were declared with trainable=False stay as they are.
+    """
+    return _set_frozen(trees, frozen=False)
 
 
-def _set_frozen(trees: tuple[Any, ...], *, frozen: bool) -> None:
+def _set_frozen(trees: tuple[Any, ...], *, frozen: bool) -> Any:
     for tree in trees:
         if not is_container(tree):
             raise TraceError(f"a {type(tree).__name__} has no parameters", expected="a module")
         for _, leaf in walk(tree):
             if isinstance(leaf, Param):
                 leaf.frozen = frozen
+    return trees[0] if len(trees) == 1 else trees

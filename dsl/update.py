@@ -77,8 +77,9 @@ def update(
 
 
 def _fail_unreached(made: ExportedFunction) -> NoReturn:
+    among = "" if made.wrt is None else " of those that wrt= names"
     made.fail(
-        "the loss reaches no trainable parameter",
+        f"the loss reaches no trainable parameter{among}",
         hint="thaw the module, or call it in the function",
     )
 

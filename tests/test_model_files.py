@@ -91,6 +91,63 @@ BROKEN = {
         1,
         ["here it is Dense"],
     ),
+    "an activation of PyTorch's": (
+        "layer = nn.Chain(model, nn.ReLU())\n", 1, ["it is a function: fx.relu"],
+    ),
+    "a loss of PyTorch's": (
+        "loss = losses.CrossEntropyLoss()\n", 1, ["here it is logitcrossentropy"],
+    ),
+    "a dtype of PyTorch's": (
+        "@fx.export\ndef predict(x: fx.float32['n', 4]):\n    return x\n", 2, ["here it is f32"],
+    ),
+    "sizes by PyTorch's names": (
+        "layer = nn.Dense(in_features=4, out_features=3)\n", 1, ["nn.Dense(3, 4)"],
+    ),
+    "an option of PyTorch's that is a layer here": (
+        "layer = nn.LSTM(4, 3, num_layers=2)\n", 1, ["nn.Stacked("],
+    ),
+    "an option of a base class's constructor": (
+        "layer = nn.Conv((3, 3), 4, 3, padding=1)\n", 1, ["did you mean pad?"],
+    ),
+    "a name where a function is meant": (
+        "layer = nn.Dense(4, 3, 'relu')\n" + PREDICT + "    return layer(x)\n",
+        4,
+        ["a function instead of its name"],
+    ),
+    "a kernel of another rank": (
+        "layer = nn.MaxPool(2)\n@fx.export\ndef f(x: fx.f32['n', 3, 8, 8]):\n    return layer(x)\n",
+        4,
+        ["one for each spatial axis: (3, 3)"],
+    ),
+    "an image without a batch": (
+        "layer = nn.MaxPool((2, 2))\n@fx.export\ndef f(x: fx.f32[3, 8, 8]):\n    return layer(x)\n",
+        4,
+        ["x[None] is a batch of one"],
+    ),
+    "a layer behind one that returns several tensors": (
+        ("layer = nn.Chain(nn.MultiHeadAttention(8, 2), nn.Dense(8, 2))\n@fx.export\n"
+        "def f(x: fx.f32['n', 5, 8]):\n    return layer(x)\n"),
+        4,
+        ["given 2 tensors", "f32[n, 2, 5, 5]", "xs[0]"],
+    ),
+    "positions that a table may not have": (
+        ("layer = nn.PositionEmbedding(30, 8)\n@fx.export\n"
+        "def f(x: fx.f32['n', 't', 8]):\n    return layer(x)\n"),
+        4,
+        ["30 >= t", "max="],
+    ),
+    "a schedule as an optimiser": (
+        ("from fluxc import schedules\n@fx.export(optimizer=schedules.Exp(0.1, 0.9))\n"
+        "def step(x: fx.f32['n', 4]):\n    return model(x).sum()\n"),
+        None,
+        ["optim.Adam(schedules.Exp("],
+    ),
+    "an optimiser for what is not reached": (
+        ("@fx.export(optimizer=optim.Adam(), wrt=nn.Dense(2, 2))\n"
+        "def step(x: fx.f32['n', 4]):\n    return model(x).sum()\n"),
+        None,
+        ["of those that wrt= names"],
+    ),
     "a method of PyTorch's": (
         PREDICT + "    return x.view(-1)\n",
         3,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluxc.compiler.errors import ShapeError
+from fluxc.compiler.errors import ShapeError, TraceError
 from fluxc.module import Param
 from fluxc.tensor import Tensor, TensorLike, as_tensor
 from fluxc.trace import fail
@@ -22,7 +22,18 @@ __all__ = [
 
 
 def float_input(x: TensorLike, weight: Any = None) -> Tensor:
-    """The input as a float tensor, in the weight's dtype where it is not a float."""
+    """The input as a float tensor, in the weight's dtype where it is not a float.
+
+    Errors  TraceError for a tuple of tensors: what a layer that returns several hands on.
+    """
+    if isinstance(x, tuple) and any(isinstance(part, Tensor) for part in x):
+        fail(
+            TraceError,
+            f"a layer of one input is given {len(x)} tensors",
+            expected="one tensor",
+            got=", ".join(str(as_tensor(part).type) for part in x if isinstance(part, Tensor)),
+            hint="lambda xs: xs[0] between the layers takes the first",
+        )
     t = as_tensor(x)
     return t if t.type.dtype.is_float else as_tensor(t, "f32" if weight is None else weight.dtype)
 

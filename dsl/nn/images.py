@@ -32,7 +32,16 @@ def check_image(layer: Module, x: Tensor, rank: int | None, channels: int | None
         f"{layer.describe()}: the input does not fit",
         expected=f"{x.type.dtype}[batch, {channels or 'channels'}, {', '.join(spatial)}]",
         got=str(x.type),
+        hint="" if fitting or rank is None else _rank_hint(x, rank),
     )
+
+
+def _rank_hint(x: Tensor, rank: int) -> str:
+    """What to do about another number of axes."""
+    if x.ndim == rank + 1:
+        return "x[None] is a batch of one"
+    each = sizes_text((3,) * (x.ndim - 2))
+    return f"sizes of windows are one for each spatial axis: {each}" if x.ndim > 2 else ""
 
 
 def shortest(value: Any) -> Any:

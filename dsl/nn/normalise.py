@@ -221,7 +221,7 @@ class _Recording(_ByChannel, Moded):
                 ShapeError,
                 f"{self.describe()}: one value a channel has no variance",
                 got=str(x.type),
-                expected="a larger batch in training",
+                expected="a larger batch in training, or more places",
             )
         mean = ops.mean(x, axes, keepdims=True)
         centred = x - mean

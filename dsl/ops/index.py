@@ -200,7 +200,9 @@ def _require(size: Size, start: Size, limit: Size, what: str) -> None:
                 f"{what}, whose size is {size}, may lie outside of it",
                 loc=user_loc(),
                 expected=f"{most} >= {least} for every size in the declared range",
-                hint="declare the least size, such as fx.dim('n', min=...)",
+                hint="declare the greatest size, such as fx.dim('n', max=...)"
+                if isinstance(most, int)
+                else "declare the least size, such as fx.dim('n', min=...)",
             )
             raise NeedsSize(most - least, 0, error)
 

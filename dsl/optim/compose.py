@@ -31,11 +31,15 @@ def _check_rule(what: str, rule: Any) -> None:
 class Chain(Rule):
     """Rules one after another: each one's step is the next one's gradient.  Flux's OptimiserChain.
 
+    `Chain(a, b)` or `Chain([a, b])`.
+
     A hyper-parameter or a slot that several rules have is named after its rule:
     `weightdecay.lambda`, `adamw.lambda`.
     """
 
-    def __init__(self, *parts: Rule) -> None:
+    def __init__(self, *parts: Any) -> None:
+        if len(parts) == 1 and isinstance(parts[0], list | tuple):
+            parts = tuple(parts[0])
         for rule in parts:
             _check_rule("", rule)
         super().__init__({}, parts=parts)
