@@ -42,10 +42,10 @@ def read_file(path):
 
 
 class Compiled:
-    """A model file as the interpreter and as native code have it."""
+    """A model as the interpreter and as native code have it."""
 
-    def __init__(self, name, folder):
-        self.spec = driver.load_model_file(FOLDER / f"{name}.py")
+    def __init__(self, spec, folder, name):
+        self.spec = spec
         made = driver.compile_spec(self.spec, folder / name)
         self.entries = {e.name: e for e in self.spec.entries}
         self.programs = {p.name: p for p in made.programs}
@@ -104,7 +104,11 @@ def leaves(tree, value):
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    return functools.cache(lambda name: Compiled(name, tmp_path_factory.mktemp("models")))
+    def of_file(name):
+        spec = driver.load_model_file(FOLDER / f"{name}.py")
+        return Compiled(spec, tmp_path_factory.mktemp("models"), name)
+
+    return functools.cache(of_file)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -120,8 +124,11 @@ def test_native_code_computes_what_the_program_means(compiled, name):
                 np.testing.assert_array_equal(got, want)
 
 
-def calls_agree(c, entry, calls, threads):
-    """Make calls one after the other and compare each with the interpreter; yields what came."""
+def calls_agree(c, entry, calls, threads, tolerance=0.0):
+    """Make calls one after the other and compare each with the interpreter; yields what came.
+
+    tolerance  of the floats, if it is more than that of their dtype.
+    """
     model = c.package.Model(seed=3, threads=threads)
     count, coarsest = len(entry.outputs), coarsest_float(entry.graph)
     dtypes = [v.type.dtype for v in entry.graph.results]
@@ -137,7 +144,7 @@ def calls_agree(c, entry, calls, threads):
         for title, a, w, dtype in zip(titles, got, want, dtypes, strict=True):
             if coarsest.bits == 16 and dtype.is_float:
                 a, dtype = round_to(widen(a, dtype), coarsest), coarsest  # noqa: PLW2901
-            assert_agrees(a, w, dtype, context=title)
+            assert_agrees(a, w, dtype, tolerance=tolerance, context=title)
         yield from got
         for title in before.keys() - updates.keys():
             np.testing.assert_array_equal(after[title], before[title], err_msg=title)

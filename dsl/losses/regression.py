@@ -91,7 +91,7 @@ def quantile_loss(
         fail(ShapeError, "quantile_loss: q must be in 0 .. 1", got=repr(q))
     y, t = pair("quantile_loss", prediction, target)
     e = t - y
-    return agg(ops.where(e > 0, q, q - 1.0) * e)
+    return agg(ops.where(e > 0, q * e, (q - 1.0) * e))
 
 
 def gaussian_nll_loss(
