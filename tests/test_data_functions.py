@@ -259,6 +259,9 @@ def test_onehotbatch_of_more_axes_and_of_strangers():
     assert data.onehotbatch([10, 20], [30, 40, 50], 30).tolist() == [[1, 0, 0]] * 2
     with pytest.raises(FluxcError, match="7 is no label"):
         data.onehotbatch([1, 7], range(3))
+    with pytest.raises(FluxcError, match="labels are values, not 3") as error:
+        data.onehotbatch([1, 2], 3)
+    assert "range(3)" in error.value.hint
 
 
 def test_onecold_takes_the_first_of_equals_and_no_nan():

@@ -139,6 +139,11 @@ REFUSED = {
     "an iterator": (lambda: iter(loader()), {"epochs": 2}, "once"),
     "no aux": (lambda: [1], {"metrics": {"a": train.mean}}, "loss alone"),
     "no model": (lambda: [1], {"checkpoint": "x"}, "needs the model"),
+    "negative epochs": (lambda: [1], {"epochs": -1}, "no number of epochs"),
+    "half an epoch": (lambda: [1], {"epochs": 0.5}, "no number of epochs"),
+    "no callback": (lambda: [1], {"callbacks": [3]}, "callbacks are functions"),
+    "a metric's name": (lambda: [1], {"metrics": "accuracy"}, "functions by name"),
+    "a folder to resume": (lambda: [1], {"resume": "folder"}, "True or False"),
 }
 
 
@@ -147,6 +152,19 @@ def test_what_cannot_be_trained_on_is_refused(case):
     make, options, message = REFUSED[case]
     with pytest.raises(FluxcError, match=message):
         train.fit(lambda *_: 1.0, make(), **options)
+
+
+def test_what_is_no_step_is_refused():
+    with pytest.raises(FluxcError, match=r"model\.train_step"):
+        train.fit("train_step", [1])
+    with pytest.raises(FluxcError, match=r"an array \[3\]"):
+        train.fit(lambda _: np.zeros(3), [1])
+
+
+def test_one_callback_needs_no_list():
+    seen = []
+    train.fit(lambda _: 1.0, [1], epochs=2, callbacks=lambda moment: seen.append(moment.epoch))
+    assert seen == [1, 2]
 
 
 def test_nothing_is_written_into_a_pipe(model, capfd):

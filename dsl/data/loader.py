@@ -59,7 +59,7 @@ class DataLoader:
             raise FluxcError(
                 "a batch has at least one observation",
                 expected="batchsize >= 1, or -1 for no batches",
-                got=str(batchsize),
+                got=repr(batchsize),
             )
         if batchsize == -1 and (collate is not None or buffer):
             raise FluxcError("batchsize=-1 makes no batches to collate or to keep")

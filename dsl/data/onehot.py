@@ -34,6 +34,10 @@ def onehotbatch(x: Any, labels: Any, default: Any = _NONE, *, dtype: Any = np.fl
     default as `onehot` has it.
     PyTorch's name: `torch.nn.functional.one_hot`.
     """
+    if not hasattr(labels, "__iter__"):
+        raise FluxcError(
+            f"labels are values, not {labels!r}", hint=f"range({labels}) for 0, 1, 2, ..."
+        )
     known = list(labels)
     places = {_plain(label): i for i, label in enumerate(known)}
     if not known or len(places) != len(known):

@@ -43,7 +43,7 @@ def fit(
     epochs: int = 1,
     metrics: Mapping[str, Metric] | None = None,
     evaluate: Evaluation | Sequence[Evaluation] = (),
-    callbacks: Sequence[Any] = (),
+    callbacks: Any = (),
     checkpoint: Checkpoint | str | Path | None = None,
     resume: bool = False,
     restore: bool = True,
@@ -58,8 +58,8 @@ def fit(
     metrics     functions of (aux, targets) by name, averaged over the epoch: aux are what the step
                 returns after its loss, targets a batch's last part.
     evaluate    an `Evaluation`, or several.
-    callbacks   functions of a `Moment`, called after every epoch, or objects with `on_step` and
-                `on_epoch`; what returns True stops the training.
+    callbacks   one or several: functions of a `Moment`, called after every epoch, or objects with
+                `on_step` and `on_epoch`; what returns True stops the training.
     checkpoint  a folder, or a `Checkpoint` that says how often.
     resume      go on from the newest complete checkpoint, if there is one.  A run that is killed at
                 any moment and resumed ends with the bits of one that was not, where `data` is a
@@ -71,6 +71,8 @@ def fit(
     model       what is saved and restored; by default the model whose method the step is.
     Errors      NonFiniteLoss, with its step and epoch; FluxcError for data that make no batch.
     """
+    callbacks = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    _check_options(step, epochs, callbacks, metrics, resume)
     if isinstance(checkpoint, str | Path):
         checkpoint = Checkpoint(checkpoint)
     evaluations = [evaluate] if isinstance(evaluate, Evaluation) else list(evaluate)
@@ -102,6 +104,43 @@ def fit(
             for c in callbacks:
                 getattr(c, "close", lambda: None)()
     return run.history
+
+
+def _check_options(step: Any, epochs: Any, callbacks: Any, metrics: Any, resume: Any) -> None:
+    """Refuse what would fail, or be taken for something else, in the middle of the training."""
+    if not callable(step):
+        raise FluxcError(
+            f"fit takes a training step, not a {type(step).__name__}",
+            hint="fit(model.train_step, loader)",
+        )
+    if isinstance(epochs, bool) or not hasattr(epochs, "__index__") or epochs < 0:
+        raise FluxcError("fit: epochs is no number of epochs", got=repr(epochs))
+    if not all(callable(c) or hasattr(c, "on_step") or hasattr(c, "on_epoch") for c in callbacks):
+        raise FluxcError(
+            "fit: callbacks are functions, or objects with on_step or on_epoch",
+            got=", ".join(map(repr, callbacks)),
+        )
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise FluxcError(
+            "fit: metrics are functions by name",
+            got=repr(metrics),
+            hint="metrics={'accuracy': lambda outputs, y: (outputs.argmax(1) == y).mean()}",
+        )
+    if not isinstance(resume, bool):
+        raise FluxcError(
+            "fit: resume is True or False", got=repr(resume), hint="checkpoint=folder, resume=True"
+        )
+
+
+def _loss(value: Any) -> float:
+    """A step's loss as a number.  Errors  FluxcError if it is none."""
+    if np.size(value) != 1:
+        raise FluxcError(
+            "the step returns no loss",
+            expected="a number, or a tuple that begins with it",
+            got=f"an array {list(np.shape(value))}",
+        )
+    return float(np.asarray(value).reshape(()))
 
 
 def _check(batches: Iterable[Any], *, once: bool) -> None:
@@ -197,7 +236,7 @@ class _Run:
     def _one(self, batch: Any) -> None:
         result = call(self.call_step, batch)
         loss, *aux = result if isinstance(result, tuple) else (result,)
-        loss = float(loss)
+        loss = _loss(loss)
         self.step, self.position = self.step + 1, self.position + 1
         if not math.isfinite(loss):
             raise _NotFinite(f"the loss is {loss}", self.epoch + 1)
