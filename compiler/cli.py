@@ -435,3 +435,6 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        typer.echo(f"fluxc: {error}", err=True)
+        sys.exit(1)

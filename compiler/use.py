@@ -38,7 +38,14 @@ def read_data(path: Path, inputs: tuple[Any, ...]) -> dict[str, np.ndarray]:
     Errors  FluxcError for a file that cannot be read, a missing array, numbers that do not fit.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise FluxcError(
+                f"{path} holds one array without a name",
+                expected=", ".join(f"{i.name}: {i}" for i in inputs),
+                hint=f"np.savez(path, {', '.join(f'{i.name}={i.name}' for i in inputs)})",
+            )
+        with file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, AttributeError) as error:
         raise FluxcError(f"{path}: not a readable .npz file ({error})") from error

@@ -458,15 +458,15 @@ def random_model(seed):
     model = nn.cast(nn.Chain(*layers), dtype)
     for parameter in nn.trainables(model):
         if not callable(parameter.initial):
-            parameter.init = near(parameter.initial, parameter.shape)
+            parameter.init = near(parameter.initial)
     loss, labels, axis = drawn_loss(d, kind, sizes)
     rules = (*PROPORTIONAL, *DIVIDING) if dtype == "f64" else PROPORTIONAL
     return RandomModel(seed, model, spec, sizes, loss, labels, axis, d.of(*rules)(d), dtype)
 
 
-def near(value, shape):
+def near(value):
     """An initialiser: where biases are zero, more elements lie at kinks than ever will again."""
-    return lambda rng: value + rng.uniform(-0.3, 0.3, shape)
+    return lambda rng, shape: value + rng.uniform(-0.3, 0.3, shape)
 
 
 def first(d, dtype):

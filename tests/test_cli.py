@@ -97,6 +97,13 @@ def test_a_wrong_run_gets_one_message(case, folder):
     assert "Traceback" not in result.stderr
 
 
+def test_a_folder_that_cannot_be_written_gets_one_message(folder):
+    result = fluxc("compile", "m.py", "-o", "m.py/inside", cwd=folder)
+    assert result.returncode == 1
+    assert "m.py" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_inspect_shows_entries_parameters_and_kernels(folder):
     result = fluxc("inspect", "build/m", cwd=folder)
     assert result.returncode == 0, result.stderr

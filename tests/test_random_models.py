@@ -11,7 +11,7 @@ from fluxc.export import _exports, trace_exports
 
 pytestmark = pytest.mark.cc
 
-MODELS, TOGETHER = 40, 8
+MODELS, TOGETHER = 32, 8
 BATCHES = (0, 1, 3, 17)
 STEPS = 3
 TOLERANCE = {"f32": 1e-4, "f64": 1e-10}  # of some ten layers and their gradients

@@ -61,6 +61,7 @@ def folder(tmp_path_factory):
     np.savez(folder / "data.npz", x=x, y=y, unused=np.zeros(3))
     np.savez(folder / "short.npz", x=x, y=y[:50])
     np.savez(folder / "half.npz", x=x)
+    np.save(folder / "x.npy", x)
     np.savez(folder / "broken.npz", x=x, y=y + 0.5)
     return folder
 
@@ -102,6 +103,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(folder):
 
 
 WRONG = {
+    "one array": (["train_step", "--data", "x.npy"], "np.savez(path, x=x, y=y)"),
     "no training step": (("predict", "--data", "data.npz"), "train_step"),
     "no such entry": (("learn", "--data", "data.npz"), "predict"),
     "no such file": (("train_step", "--data", "none.npz"), "none.npz"),
