@@ -97,6 +97,7 @@ def compile_command(
         str, typer.Option(help="package; or lib or object: the same without Python.")
     ] = "package",
     threads: Annotated[int, typer.Option(min=0, help="Default threads; 0: all cores.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial parameters.")] = 0,
     name: Annotated[str | None, typer.Option(help="The artifact's name.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Time every step.")] = False,
 ) -> None:
@@ -116,6 +117,7 @@ def compile_command(
             weights=weights,
             entries=tuple(entry or ()),
             threads=threads,
+            seed=seed,
             emit=emit,
             report=report,
         )

@@ -231,6 +231,7 @@ def compile_spec(
     weights: str | Path | None = None,
     entries: tuple[str, ...] = (),
     threads: int = 0,
+    seed: int = 0,
     emit: str = "package",
     report: Report = silent,
 ) -> Compiled:
@@ -241,6 +242,7 @@ def compile_spec(
     weights  a safetensors file with the parameters to ship instead of the initial ones.
     entries  names of the entries to compile; all by default.
     threads  the artifact's default number of threads; 0: the cores of the machine that it runs on.
+    seed     of the initial parameters, where no weights are given.
     emit     package, or lib or object: the same without Python.
     Errors   FluxcError and its kin; nothing is left half-written in `output`.
     """
@@ -278,6 +280,7 @@ def compile_spec(
         weights=weights,
         version=VERSION,
         threads=threads,
+        seed=seed,
         runtime_build=runtime,
         emit=emit,
     )

@@ -146,7 +146,8 @@ def compile(
 
     model    a path, a module, or a namespace such as `globals()`.
     output   the artifact's folder; one that lives as long as the process by default.
-    options  as `fluxc compile` has them: cpu, weights, entries, threads, name.
+    options  as `fluxc compile` has them: cpu, weights, entries, threads, seed (of the initial
+             parameters), name.
     Errors   FluxcError and its kin.
     """
     from fluxc.compiler.driver import compile_spec, load_model_file, load_package

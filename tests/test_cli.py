@@ -52,6 +52,14 @@ def test_compiling_twice_gives_the_same_bytes(folder):
             assert file.read_bytes() == (folder / "again" / "m" / file.name).read_bytes(), file.name
 
 
+def test_a_seed_gives_other_initial_parameters_and_nothing_else(folder):
+    assert fluxc("compile", "m.py", "-o", "seeded/m", "--seed", 5, cwd=folder).returncode == 0
+    names = {p.name for p in (folder / "build" / "m").iterdir() if p.is_file()}
+    pairs = {n: [(folder / d / "m" / n).read_bytes() for d in ("build", "seeded")] for n in names}
+    changed = {n for n, (one, other) in pairs.items() if one != other}
+    assert changed == {"m.safetensors", "manifest.json"}
+
+
 def test_run_writes_the_result(folder):
     result = fluxc_process("run", "build/m", "predict", "--x", "x.npy", "-o", "p.npy", cwd=folder)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
