@@ -14,12 +14,9 @@ from dsl import run, spec_of, trace
 from fluxc import nn
 from fluxc.compiler.autodiff import vjp
 from fluxc.compiler.errors import ShapeError
-from fluxc.compiler.ir.build import Builder
 from fluxc.compiler.ir.dims import product, size_symbols
 from fluxc.compiler.ir.parser import parse_graph
-from fluxc.compiler.ir.types import TensorType, f32, f64
-from fluxc.compiler.ops import infer
-from fluxc.compiler.passes.split_gaps import split_gaps
+from fluxc.compiler.ir.types import f32
 
 with np.load(golden.FILE) as stored:
     GOLDEN = dict(stored)
@@ -60,41 +57,6 @@ def test_compiled_code_agrees_with_pytorch(tmp_path):
             for g, w in zip(got, wanted(name), strict=True):
                 scale = float(np.abs(w).max(initial=1.0))
                 assert_agrees(g, w, f32, scale=scale, context=f"{name}, {threads} threads")
-
-
-def test_convolutions_with_gaps_are_the_sum_of_their_parts():
-    """`split_gaps` at random strides, gaps, paddings that cut, dilations: the same numbers."""
-    rng, split = np.random.default_rng(0), 0
-    for _ in range(300):
-        rank = int(rng.integers(1, 3))
-
-        def pick(*choices, rank=rank):
-            return tuple(int(v) for v in rng.choice(choices, rank))
-
-        size, kernel = pick(1, 2, 3, 5), pick(1, 2, 3, 4)
-        attrs = {
-            "stride": pick(1, 1, 2),
-            "low": pick(-1, 0, 1, 2),
-            "high": pick(-1, 0, 1, 3),
-            "dilation": pick(1, 2, 3),
-            "interior": pick(0, 1, 2),
-        }
-        b = Builder(infer)
-        x, w = (b.param(TensorType(f64, s)) for s in ((2, 4, *size), (8, 2, *kernel)))
-        try:
-            graph = b.graph("g", [b.emit("conv", x, w, groups=2, **attrs)])
-        except ShapeError:
-            continue
-        parts = split_gaps(graph)
-        split += parts is not graph
-        arrays = [rng.normal(size=p.type.shape) for p in graph.params]
-        np.testing.assert_allclose(expected(parts, arrays), expected(graph, arrays), atol=1e-12)
-        assert all(
-            not any(n.attrs["interior"]) or any(s > 1 for s in n.attrs["stride"])
-            for n in parts.nodes
-            if n.op == "conv"
-        )
-    assert split > 50
 
 
 # Sizes that run time knows.

@@ -6,14 +6,13 @@ built, which behave like numbers and have every operation of the table as a meth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fluxc.compiler.ops.op import OPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fluxc.compiler.ir.build import Builder
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Value
     from fluxc.compiler.ir.types import DType, TensorType
@@ -23,12 +22,18 @@ __all__ = ["Term", "derivative"]
 Operand: TypeAlias = "Term | bool | int | float"
 
 
+class Emitter(Protocol):
+    """What adds nodes of one output to a graph: a builder, or a pass that rebuilds one."""
+
+    def emit(self, op: str, *inputs: Value, **attrs: Any) -> Value: ...
+
+
 class Term:
     """A value of a graph under construction.  Python numbers beside it become full tensors."""
 
     __slots__ = ("b", "value")
 
-    def __init__(self, b: Builder, value: Value) -> None:
+    def __init__(self, b: Emitter, value: Value) -> None:
         self.b, self.value = b, value
 
     @property
@@ -91,7 +96,7 @@ def derivative(
 ) -> Callable[..., tuple[Value | None, ...]]:
     """An `Op.vjp` from a rule on terms, `(dy, y, *xs, **attrs) -> cotangents`."""
 
-    def vjp(b: Builder, *values: Value, **attrs: Any) -> tuple[Value | None, ...]:
+    def vjp(b: Emitter, *values: Value, **attrs: Any) -> tuple[Value | None, ...]:
         cotangents = rule(*(Term(b, v) for v in values), **attrs)
         return tuple(None if t is None else t.value for t in cotangents)
 

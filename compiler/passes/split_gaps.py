@@ -1,33 +1,83 @@
 """Convolutions of an input with gaps, as strided gradients and transposed ones are, without them.
 
-An output at p meets elements of the input only at the places k of the kernel with
-`(p + k*dilation - low) % gap == 0`.  Outputs of one remainder p % gap thus see a part of the kernel
-and no gaps: a convolution of its own.  The parts are put side by side again by padding and sums.
+Three ways of it multiply nothing by a gap:
+
+patches  one product of the input and the whole kernel, and a sum of what comes to lie at a place;
+         `passes.patches`.  It needs a kernel of known sizes without dilation.
+input    the kernel convolved by the input, whose gaps are a dilation there; `passes.patches`.
+         Every output meets every element of the input.
+parts    an output at p meets elements of the input only at the places k of the kernel with
+         `(p + k*dilation - low) % gap == 0`.  Outputs of one remainder p % gap thus see a part of
+         the kernel and no gaps: a convolution of its own.  The parts are put side by side again by
+         padding and sums.
+
+With S elements of an image, K of a kernel and P outputs, patches and parts take S * K products for
+each pair of channels, the input takes S * P: the lesser of K and P chooses.  Patches are stored and
+read once; parts are as fast only where their windows all lie inside the input, so that nothing is
+padded, and vectors of outputs are full.  The input's images are the outputs of its own convolution,
+so that a single one is a last resort.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass
-from itertools import product
-from math import gcd
+from math import gcd, prod
 from typing import TYPE_CHECKING
 
+from fluxc.compiler.ir.dims import exact_quotient, product
+from fluxc.compiler.passes.patches import blocks_of, by_input, by_patches, lines_of
 from fluxc.compiler.passes.rewrite import rewrite
 
 if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Graph, Node, Value
+    from fluxc.compiler.ops.geometry import Line
     from fluxc.compiler.passes.rewrite import Rewriter
 
 __all__ = ["split_gaps"]
 
-_WORTH = 2  # outputs of a group below which a convolution is a nest and its parts are not faster
+_BLOCKS = 64  # images that a sum of patches has: as many terms at each output
 _PARTS = 16
+_FULL = 16  # outputs of a group that fill a vector
+_FEW = 2  # outputs of a group below which a part is no product
 
 
 def split_gaps(g: Graph) -> Graph:
-    """Replace convolutions with gaps along axes of known sizes by their parts without gaps."""
+    """Replace convolutions with gaps by what multiplies no gap."""
     return rewrite(g, {"conv": (conv_with_gaps,)})
+
+
+def conv_with_gaps(r: Rewriter, n: Node) -> Value | None:
+    at, along = n.attrs, lines_of(n)
+    if not any(at["interior"]) or at["groups"] == 0 or not n.output.type.dtype.is_float:
+        return None
+    plain = all(z.dilation == 1 for z in along)
+    less_by_input = plain and _is_less_by_input(along)
+    if less_by_input and n.inputs[0].type.shape[0] != 1:
+        return by_input(r, n)
+    choices = _choices(n)
+    if choices is not None and _parts_are_as_fast(n, along, choices):
+        return _by_parts(r, n, choices)
+    if plain and _has_patches(along):
+        return by_patches(r, n)
+    if choices is not None:
+        return _by_parts(r, n, choices)
+    return by_input(r, n) if less_by_input else None
+
+
+def _is_less_by_input(along: tuple[Line, ...]) -> bool:
+    """Whether outputs are fewer than places in the kernel; one of unknown size is an image's."""
+    places, outputs = product(z.window for z in along), product(z.count for z in along)
+    if isinstance(places, int) and isinstance(outputs, int):
+        return outputs < places
+    return not isinstance(places, int)
+
+
+def _has_patches(along: tuple[Line, ...]) -> bool:
+    known = all(isinstance(s, int) for z in along for s in (z.window, z.low))
+    return known and all(z.stride == 1 for z in along) and prod(map(blocks_of, along)) <= _BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +100,10 @@ class _Part:
     room: int = 0
 
 
-def conv_with_gaps(r: Rewriter, n: Node) -> Value | None:
+def _choices(n: Node) -> list[tuple[_Part, ...]] | None:
+    """The parts of all axes, where sizes are known and outputs enough for products."""
     x, w = n.inputs
-    at, y = n.attrs, n.output.type
+    at = n.attrs
     outputs, groups = w.type.shape[0], at["groups"]
     if not isinstance(outputs, int) or not isinstance(groups, int) or not groups:
         return None
@@ -61,17 +112,24 @@ def conv_with_gaps(r: Rewriter, n: Node) -> Value | None:
         for s, k, stride in zip(x.type.shape[2:], w.type.shape[2:], at["stride"], strict=True)
     ]
     split = [bool(gap) and fine for gap, fine in zip(at["interior"], known, strict=True)]
-    if not any(split) or not y.dtype.is_float or outputs // groups < _WORTH:
+    if not any(split) or outputs // groups < _FEW:
         return None
     axes = [_parts(n, i) if cut else [_whole(n, i)] for i, cut in enumerate(split)]
-    choices = list(product(*axes))
-    if len(choices) > _PARTS:
-        return None
-    total: Value | None = None
-    for parts in choices:
-        value = _part(r, n, parts)
-        total = value if total is None else r.emit("add", total, value)
-    return r.full(0.0, y) if total is None else total
+    return list(itertools.product(*axes)) if prod(map(len, axes)) <= _PARTS else None
+
+
+def _parts_are_as_fast(n: Node, along: tuple[Line, ...], choices: list[tuple[_Part, ...]]) -> bool:
+    """Whether patches overlap, and the parts' windows lie inside the input."""
+    outputs = exact_quotient(n.inputs[1].type.shape[0], n.attrs["groups"])
+    overlap = any(blocks_of(z) > 1 for z in along)
+    inside = (p.low <= 0 and p.high <= 0 and not p.gap for parts in choices for p in parts)
+    return isinstance(outputs, int) and outputs >= _FULL and overlap and all(inside)
+
+
+def _by_parts(r: Rewriter, n: Node, choices: list[tuple[_Part, ...]]) -> Value:
+    if not choices:
+        return r.full(0.0, n.output.type)
+    return functools.reduce(functools.partial(r.emit, "add"), (_part(r, n, c) for c in choices))
 
 
 def _whole(n: Node, i: int) -> _Part:
