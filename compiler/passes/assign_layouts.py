@@ -28,7 +28,7 @@ _PER_AXIS = ("sizes", "strides", "low", "high", "dilation", "interior", "starts"
 
 def assign_layouts(g: Graph) -> Graph:
     """Put channels last in convolutions and pooling, and in what is computed of them."""
-    if not any(map(_begins, g.nodes)):
+    if not any(map(_has_images, g.nodes)):
         return g
     return _Assignment(g).graph()
 
@@ -81,7 +81,8 @@ class _Assignment:
         rule = _RULES.get(node.op)
         if rule is None and OPS[node.op].elementwise:
             rule = _elementwise
-        if rule is None or not (_begins(node) or any(v in self.last for v in node.inputs)):
+        follows = node.op != "transpose" and any(v in self.last for v in node.inputs)
+        if rule is None or not (follows or _begins(node)):
             return False
         if node.op in _POSITIONS and not _counts_alike(node):
             return False
@@ -148,8 +149,24 @@ def _places(node: Node, axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(order.index(a) for a in axes))
 
 
+def _transpose(s: _Assignment, node: Node) -> None:
+    """What puts channels first is what it was with its channels last."""
+    s.last[node.output] = s.in_order(node.inputs[0])
+
+
+def _has_images(node: Node) -> bool:
+    """Whether a graph with this node has images, which a transpose alone does not tell."""
+    return node.op == "conv_last" or (node.op != "transpose" and _begins(node))
+
+
 def _begins(node: Node) -> bool:
-    """Whether a node is worth another order of its operands: windows over many channels are."""
+    """Whether a node is worth another order of its operands: windows over many channels are.
+
+    A transpose that puts channels first has its result in that order for nothing.
+    """
+    if node.op == "transpose":
+        rank = node.output.type.rank
+        return rank > 2 and node.attrs["axes"] == channels_first(rank)
     if node.op not in _WINDOWS:
         return node.op == "conv"
     if node.output.type.rank < 3:
@@ -173,6 +190,7 @@ _RULES: dict[str, Callable[[_Assignment, Node], None]] = {
     "conv": _conv,
     "reverse": _reverse,
     "concatenate": _concatenate,
+    "transpose": _transpose,
     **dict.fromkeys(("pad", "slice"), _along_axes),
     **dict.fromkeys(_WINDOWS, _along_axes),
     **dict.fromkeys(
