@@ -158,7 +158,8 @@ def conv_options(d, s):
 def conv(d, s):
     options, out = conv_options(d, s)
     kernel = d.tuple(len(s) - 1, 4)
-    return nn.Conv(kernel, s[0], out, d.activation(), pad=d.pad(len(s) - 1), **options)
+    kind = d.of(nn.Conv, nn.Conv, nn.CrossCor)
+    return kind(kernel, s[0], out, d.activation(), pad=d.pad(len(s) - 1), **options)
 
 
 def conv_transpose(d, s):
@@ -192,7 +193,15 @@ def pool(d, s):
         nn.MaxPool(k, dilation=d.each(rank, 2), stride=options["stride"]),
         nn.AdaptiveMaxPool(d.tuple(rank, 4)),
         nn.AdaptiveMeanPool(d.tuple(rank, 4)),
+        nn.FractionalMaxPool(k, d.tuple(rank, 3)),
+        Uses(unpooled, nn.MaxPool(k, return_indices=True)),
     )
+
+
+def unpooled(pool, x):
+    """The greatest elements of windows, alone, where they were."""
+    y, indices = pool(x)
+    return nn.MaxUnpool(pool.k)(y, indices, size=x.shape[2:])
 
 
 def global_pool(d, s):
@@ -245,6 +254,7 @@ def recurrent(d, s):
         nn.Stacked(layer, recurrent_layer(d, out), dropout=d.of(0.0, 0.3)),
         nn.Recurrence(layer.cell, reverse=d.chance()),
         Uses(last_state, layer),
+        Uses(of_lengths, layer),
     )
 
 
@@ -266,6 +276,18 @@ def last_state(layer, x):
     return state[:, None]
 
 
+def of_lengths(layer, x):
+    """Sequences of all lengths, from none of the steps to all of them."""
+    n, time = x.shape[:2]
+    return layer(x, lengths=fx.arange(n) % (time + 1))
+
+
+def masked(mha, x):
+    """Attention to what is positive, which may be nothing."""
+    seen = x[..., 0] > 0
+    return mha(x, mask=seen[:, None, None, :])[0]
+
+
 def attention(d, s):
     heads = d.divisor(s[-1])
     shared = d.divisor(heads)
@@ -275,7 +297,8 @@ def attention(d, s):
         dropout_prob=d.of(0.0, 0.2), window=d.of(None, None, 2),
     )  # fmt: skip
     causal = mha.window is not None or d.chance()
-    return nn.SkipConnection(Uses(lambda f, x: f(x, causal=causal)[0], mha), fx.add)
+    whole = lambda f, x: f(x, causal=causal)[0]
+    return nn.SkipConnection(Uses(whole if causal else d.of(whole, masked), mha), fx.add)
 
 
 def transformer(d, s):
@@ -284,7 +307,10 @@ def transformer(d, s):
         "hidden": d.size(), "activation": d.of(fx.relu, fx.gelu), "dropout_prob": d.of(0.0, 0.1),
         "norm_first": d.chance(), **FLAT,
     }  # fmt: skip
-    decoder = nn.TransformerDecoderLayer(s[-1], heads, **options)
+    decoder = d.of(
+        nn.TransformerDecoderLayer(s[-1], heads, **options),
+        nn.TransformerDecoder(1, s[-1], heads, **options),
+    )
     return d.of(
         nn.TransformerEncoderLayer(s[-1], heads, **options),
         nn.TransformerEncoder(2, s[-1], heads, **options),

@@ -319,8 +319,8 @@ class SinusoidalEmbedding(Module):
     def __call__(self, x: TensorLike, position: TensorLike = 0) -> Tensor:
         t = float_input(x)
         _check_sequence(self, t, self.d)
-        added = ops.sinusoidal(t.shape[-2], self.d, position, base=self.base)
-        return (t if self.scale == 1 else t * self.scale) + added.astype(t.dtype)
+        added = ops.sinusoidal(t.shape[-2], self.d, position, base=self.base, dtype=t.dtype)
+        return (t if self.scale == 1 else t * self.scale) + added
 
     def describe(self) -> str:
         return f"SinusoidalEmbedding({self.d})"

@@ -12,9 +12,11 @@ from fluxc.ops.elementwise import as_float, cos, exp, sin
 from fluxc.ops.layout import concatenate, expand_dims, stack
 from fluxc.tensor import Tensor, TensorLike, as_tensor, cast
 from fluxc.trace import fail
+from fluxc.types import as_dtype
 
 if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
+    from fluxc.types import DTypeLike
 
 __all__ = ["rotary", "sinusoidal"]
 
@@ -38,6 +40,11 @@ def places(position: TensorLike, length: Size, batch: tuple[Size, ...]) -> Tenso
         return steps
     first = cast(first, ir.i32)
     return steps + (expand_dims(first, (-2, -1)) if first.ndim else first)
+
+
+def _wide(dtype: ir.DType) -> ir.DType:
+    """What angles of a dtype are computed in."""
+    return ir.f32 if dtype.bits == 16 else dtype
 
 
 def _angles(places: Tensor, count: int, base: float, dtype: ir.DType) -> Tensor:
@@ -78,7 +85,7 @@ def rotary(
             expected="[..., len, d], an even size of at most d",
             got=str(x.type),
         )
-    wide = ir.f32 if x.type.dtype.bits == 16 else x.type.dtype
+    wide = _wide(x.type.dtype)
     at = places(position, x.shape[-2], x.shape[:-3])
     angle = _angles(at, turned // 2, base, wide)
     part = cast(x[..., :turned], wide)
@@ -97,16 +104,24 @@ def _turned(x: Tensor, c: Tensor, s: Tensor, *, interleaved: bool) -> Tensor:
 
 
 def sinusoidal(
-    length: Size, size: int, position: TensorLike = 0, *, base: float = 10000.0
+    length: Size,
+    size: int,
+    position: TensorLike = 0,
+    *,
+    base: float = 10000.0,
+    dtype: DTypeLike = "f32",
 ) -> Tensor:
     """sin and cos of each place at `size / 2` rates, one after the other (Vaswani et al. 2017).
 
         y[i, 2j] = sin(place * base**(-2j / size)),  y[i, 2j + 1] = cos(the same)
 
-    Shapes    [length, size] in f32, place i = position + i.
+    Shapes    [length, size] in `dtype`, place i = position + i.
+    Angles are computed in f32 at least.
     Errors    ShapeError if the size is odd.
     """
     if size % 2 or size < 2:
         fail(ShapeError, f"sinusoidal: size {size}", expected="an even size")
-    angle = _angles(places(position, length, ()), size // 2, base, ir.f32)
-    return stack([sin(angle), cos(angle)], -1).reshape((*angle.shape[:-1], size))
+    stored = as_dtype(dtype)
+    angle = _angles(places(position, length, ()), size // 2, base, _wide(stored))
+    y = stack([sin(angle), cos(angle)], -1).reshape((*angle.shape[:-1], size))
+    return cast(y, stored)
