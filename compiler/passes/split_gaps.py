@@ -13,9 +13,9 @@ parts    an output at p meets elements of the input only at the places k of the 
 
 With S elements of an image, K of a kernel and P outputs, patches and parts take S * K products for
 each pair of channels, the input takes S * P: the lesser of K and P chooses.  Patches are stored and
-read once; parts are as fast only where their windows all lie inside the input, so that nothing is
-padded, and vectors of outputs are full.  The input's images are the outputs of its own convolution,
-so that a single one is a last resort.
+read once, K of them where parts store an output for each gap; but every part whose windows leave
+the input reads a padded copy, and a part with few outputs is no fast product.  The input's images
+are the outputs of its own convolution, so that a single one is a last resort.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
-from fluxc.compiler.ir.dims import exact_quotient, product
+from fluxc.compiler.ir.dims import exact_quotient, is_at_least, product
 from fluxc.compiler.passes.patches import blocks_of, by_input, by_patches, lines_of
 from fluxc.compiler.passes.rewrite import rewrite
 
@@ -41,6 +41,7 @@ __all__ = ["split_gaps"]
 _BLOCKS = 64  # images that a sum of patches has: as many terms at each output
 _PARTS = 16
 _FULL = 16  # outputs of a group that fill a vector
+_COPY = 4  # how much dearer an element of a padded copy is than one of a patch
 _FEW = 2  # outputs of a group below which a part is no product
 
 
@@ -58,7 +59,7 @@ def conv_with_gaps(r: Rewriter, n: Node) -> Value | None:
     if less_by_input and n.inputs[0].type.shape[0] != 1:
         return by_input(r, n)
     choices = _choices(n)
-    if choices is not None and _parts_are_as_fast(n, along, choices):
+    if choices is not None and _parts_are_less(n, along, choices):
         return _by_parts(r, n, choices)
     if plain and _has_patches(along):
         return by_patches(r, n)
@@ -118,12 +119,18 @@ def _choices(n: Node) -> list[tuple[_Part, ...]] | None:
     return list(itertools.product(*axes)) if prod(map(len, axes)) <= _PARTS else None
 
 
-def _parts_are_as_fast(n: Node, along: tuple[Line, ...], choices: list[tuple[_Part, ...]]) -> bool:
-    """Whether patches overlap, and the parts' windows lie inside the input."""
-    outputs = exact_quotient(n.inputs[1].type.shape[0], n.attrs["groups"])
-    overlap = any(blocks_of(z) > 1 for z in along)
-    inside = (p.low <= 0 and p.high <= 0 and not p.gap for parts in choices for p in parts)
-    return isinstance(outputs, int) and outputs >= _FULL and overlap and all(inside)
+def _parts_are_less(n: Node, along: tuple[Line, ...], choices: list[tuple[_Part, ...]]) -> bool:
+    """Whether parts store and copy less than patches do, where vectors of outputs are full."""
+    outputs, channels, *kernel = n.inputs[1].type.shape
+    each = exact_quotient(outputs, n.attrs["groups"])
+    places = product(kernel)
+    if not (isinstance(each, int) and isinstance(channels, int) and isinstance(places, int)):
+        return False
+    lines = [p for parts in choices for p in parts]
+    inside = all(is_at_least(0, p.low) and is_at_least(0, p.high) for p in lines)
+    copied = 0 if inside else _COPY * channels
+    gaps = prod(z.interior + 1 for z in along)
+    return each >= _FULL and places * each > gaps * (each + copied)
 
 
 def _by_parts(r: Rewriter, n: Node, choices: list[tuple[_Part, ...]]) -> Value:
