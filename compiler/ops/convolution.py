@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.types import TensorType
 
-__all__ = ["channels_first", "channels_last", "conv_lines"]
+__all__ = [
+    "channels_first",
+    "channels_last",
+    "conv_lines",
+    "exchanged",
+    "exchanged_first",
+    "window_attrs",
+]
 
 Sizes = tuple["Size", ...]
 Numbers = tuple[int, ...]
@@ -116,7 +123,7 @@ def input_gradient(dy: Term, x: Term, w: Term, *, groups: Size, **attrs: Any) ->
     """A convolution of dy, with gaps where the stride was, by the reversed kernel."""
     along = [z.transposed() for z in conv_lines(x.shape, w.shape, **attrs)]
     flipped = w.reverse(axes=tuple(range(2, w.type.rank)))
-    return dy.conv(exchanged(flipped, groups), **_attrs(along), groups=groups)
+    return dy.conv(exchanged(flipped, groups), **window_attrs(along), groups=groups)
 
 
 def weight_gradient(dy: Term, x: Term, w: Term, *, groups: Size, **attrs: Any) -> Term:
@@ -127,14 +134,14 @@ def weight_gradient(dy: Term, x: Term, w: Term, *, groups: Size, **attrs: Any) -
         along.append(Line(z.size, z.count, z.dilation, z.low, high, z.stride, z.interior))
     kernel = exchanged_first(dy)
     if groups == 1:
-        return exchanged_first(exchanged_first(x).conv(kernel, **_attrs(along), groups=1))
+        return exchanged_first(exchanged_first(x).conv(kernel, **window_attrs(along), groups=1))
     # [N, g*c, S] -> [c, g*N, S]: a group's channels are the batch, its examples the channels.
     n, _, *spatial = x.shape
     each = w.shape[1]
     split = x.reshape(shape=(n, groups, each, *spatial))
     axes = (2, 1, 0, *range(3, split.type.rank))
     moved = split.transpose(axes=axes).reshape(shape=(each, n * groups, *spatial))
-    return exchanged_first(moved.conv(kernel, **_attrs(along), groups=groups))
+    return exchanged_first(moved.conv(kernel, **window_attrs(along), groups=groups))
 
 
 def exchanged_first(x: Term) -> Term:
@@ -154,7 +161,8 @@ def exchanged(w: Term, groups: Size) -> Term:
     return moved.reshape(shape=(each * groups, outputs, *kernel))
 
 
-def _attrs(along: Sequence[Line]) -> dict[str, Any]:
+def window_attrs(along: Sequence[Line]) -> dict[str, Any]:
+    """The attributes of a convolution by its windows along each axis."""
     names = ("stride", "low", "high", "dilation", "interior")
     return {name: tuple(getattr(z, name) for z in along) for name in names}
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from fluxc.compiler.ir.dims import exact_quotient, largest, product
 from fluxc.compiler.ir.types import f32
-from fluxc.compiler.ops.convolution import channels_first, channels_last, conv_lines
+from fluxc.compiler.ops.convolution import (
+    channels_first,
+    channels_last,
+    conv_lines,
+    exchanged,
+    exchanged_first,
+    window_attrs,
+)
+from fluxc.compiler.ops.geometry import Line
 from fluxc.compiler.ops.term import Term
 
 if TYPE_CHECKING:
@@ -22,7 +30,6 @@ if TYPE_CHECKING:
 
     from fluxc.compiler.ir.dims import Size
     from fluxc.compiler.ir.graph import Node, Value
-    from fluxc.compiler.ops.geometry import Line
     from fluxc.compiler.passes.rewrite import Rewriter
 
 __all__ = ["blocks_of", "by_input", "by_patches", "lines_of"]
@@ -46,31 +53,18 @@ def by_patches(r: Rewriter, n: Node) -> Value:
 
 
 def by_input(r: Rewriter, n: Node) -> Value:
-    """The kernel convolved by the input: a gap of the one is a dilation of the other."""
+    """The kernel convolved by the input: a gap of the one is a dilation of the other.
+
+    x [N, g*C, S...] is a kernel [g*N, C, S...], w [g*O, C, K...] images [O, g*C, K...].
+    """
     x, w = (Term(r, v) for v in n.inputs)
     groups = n.attrs["groups"]
-    images, inputs, *sizes = x.shape
-    each = w.shape[1]
-    outputs = exact_quotient(w.shape[0], groups)
-    spatial = tuple(range(2, x.type.rank))
-    kernel = x.reshape(shape=(images, groups, each, *sizes))
-    kernel = kernel.transpose(axes=(1, 0, *range(2, kernel.type.rank)))
-    kernel = kernel.reshape(shape=(groups * images, each, *sizes))
-    image = w.reshape(shape=(groups, outputs, *w.shape[1:]))
-    image = image.transpose(axes=(1, 0, *range(2, image.type.rank)))
-    image = image.reshape(shape=(outputs, inputs, *w.shape[2:]))
-    ends = [_exchanged(z) for z in lines_of(n)]
-    attrs = {
-        "stride": n.attrs["stride"],
-        "low": tuple(z.low for z in ends),
-        "high": tuple(z.high for z in ends),
-        "dilation": tuple(z.dilation for z in ends),
-        "interior": tuple(z.interior for z in ends),
-    }
-    y = image.conv(kernel, groups=groups, **attrs).reverse(axes=spatial)
-    y = y.reshape(shape=(outputs, groups, images, *y.shape[2:]))
-    y = y.transpose(axes=(2, 1, 0, *range(3, y.type.rank)))
-    return y.reshape(shape=n.output.type.shape).value
+    kernel = exchanged(exchanged_first(x), groups)
+    images = exchanged_first(exchanged(w, groups))
+    along = [_exchanged(z) for z in lines_of(n)]
+    y = images.conv(kernel, **window_attrs(along), groups=groups)
+    y = exchanged_first(exchanged(exchanged_first(y), groups))
+    return y.reverse(axes=tuple(range(2, y.type.rank))).value
 
 
 def blocks_of(z: Line) -> int:
@@ -90,7 +84,7 @@ def _exchanged(z: Line) -> Line:
     last = (z.count - 1) * z.stride
     low = last - z.low
     high = last + z.span - low - z.reach
-    return type(z)(z.window, z.size, z.stride, low, high, gap, z.dilation - 1)
+    return Line(z.window, z.size, z.stride, low, high, gap, z.dilation - 1)
 
 
 def _patches(x: Term, w: Term, groups: Size) -> Term:
