@@ -203,7 +203,12 @@ def main():
             name = "one thread" if threads == 1 else f"{threads} threads"
             sections += [f"## Beside the peers, {name}: milliseconds"]
             sections += [peers_table(setting, cases, peak[threads])]
-    args.output.write_text("\n\n".join(sections) + "\n")
+            write(args.output, sections)  # a run that is cut short keeps what it has
+    write(args.output, sections)
+
+
+def write(file, sections):
+    file.write_text("\n\n".join(sections) + "\n")
 
 
 def setting_of(args):
