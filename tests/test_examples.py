@@ -32,6 +32,19 @@ def test_the_digits_are_learned_deployed_and_predicted_alike(tmp_path):
     assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 96
 
 
+def test_every_example_is_run():
+    """An example that no test names may say anything."""
+    text = Path(__file__).read_text()
+    examples = {p.stem for p in (ROOT / "examples").glob("*.py")}
+    assert len(examples) > 20
+    assert {e for e in examples if f'printed("{e}"' not in text} == set()
+
+
+def test_the_convolutional_network_learns_the_digits(tmp_path):
+    text = printed("digits_cnn", tmp_path)
+    assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 98
+
+
 def test_lenet_learns_the_digits(tmp_path):
     text = printed("lenet", tmp_path)
     assert float(re.search(r"accuracy: ([\d.]+)%", text)[1]) >= 97
